@@ -1,0 +1,27 @@
+//! What the controller and the workers know: documents on disk, and every word the two say to each other.
+//!
+//! This room is a leaf. It touches files and nothing else: no network, no processes, no runtime, no clock
+//! that was not passed in.
+
+pub mod atomic;
+pub mod channel;
+pub mod destination;
+pub mod ids;
+pub mod mask;
+pub mod phase;
+pub mod playlist;
+pub mod profile;
+pub mod seal;
+pub mod secret;
+pub mod seen;
+pub mod store;
+pub mod wire;
+
+/// A point in time as it appears in documents and messages: RFC 3339, UTC, whole milliseconds.
+pub type Timestamp = jiff::Timestamp;
+
+/// The wall clock, cut to whole milliseconds so that a value survives a round trip through text unchanged.
+pub fn now() -> Timestamp {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}

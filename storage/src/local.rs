@@ -1,0 +1,112 @@
+//! A folder on this machine.
+
+use crate::{is_media_key, natural};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the folder could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// There is no such folder.
+    #[error(
+        "the media folder {0} does not exist; make it and put media files in it, or set STORAGE_LOCAL_DIR"
+    )]
+    NoFolder(PathBuf),
+    /// It cannot be read.
+    #[error("the media folder {path} cannot be read: {source}")]
+    Unreadable {
+        /// Which folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A media file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaFile {
+    /// Its key: the path below the folder, with `/`.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Deepest level of folders that is listed; deeper ones are most likely a loop.
+const MAX_DEPTH: usize = 32;
+
+/// Every media file below `folder` and `prefix`, in natural order. Hidden files and folders are left out;
+/// links are followed, but not for ever.
+///
+/// # Errors
+/// [`LocalError`], when the folder itself cannot be listed. A subfolder that cannot be read is left out.
+pub fn list(folder: &Path, prefix: &str) -> Result<Vec<MediaFile>, LocalError> {
+    if !folder.is_dir() {
+        return Err(LocalError::NoFolder(folder.to_owned()));
+    }
+    let unreadable = |source| LocalError::Unreadable { path: folder.to_owned(), source };
+    let mut found = Vec::new();
+    walk(folder, "", 0, &mut found).map_err(unreadable)?;
+    found.retain(|file| file.key.starts_with(prefix));
+    found.sort_by(|a, b| natural(&a.key, &b.key));
+    Ok(found)
+}
+
+fn walk(folder: &Path, above: &str, depth: usize, found: &mut Vec<MediaFile>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        let key = format!("{above}{name}");
+        let Ok(meta) = fs::metadata(entry.path()) else { continue };
+        if meta.is_dir() && depth < MAX_DEPTH {
+            let _ = walk(&entry.path(), &format!("{key}/"), depth + 1, found);
+        } else if meta.is_file() && is_media_key(&key) {
+            found.push(MediaFile { key, size: meta.len() });
+        }
+    }
+    Ok(())
+}
+
+/// The file behind a key, or `None` when there is none.
+pub fn path_of(folder: &Path, key: &str) -> Option<PathBuf> {
+    let inside =
+        !key.is_empty() && key.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    let path = folder.join(key);
+    (inside && path.is_file()).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_is_listed_recursively_in_natural_order_without_hidden_files() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b/2.mp4", "b/10.MP4", "a.mkv", ".hidden.mp4", ".git/x.mp4", "notes.txt", "ü.opus"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"x").unwrap();
+        }
+        let keys: Vec<_> = list(folder.path(), "").unwrap().into_iter().map(|f| f.key).collect();
+        assert_eq!(keys, ["a.mkv", "b/2.mp4", "b/10.MP4", "ü.opus"]);
+        assert_eq!(list(folder.path(), "b/").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_key_cannot_leave_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.mp4"), b"x").unwrap();
+        assert!(path_of(folder.path(), "a.mp4").is_some());
+        assert!(path_of(folder.path(), "../a.mp4").is_none());
+        assert!(path_of(folder.path(), "missing.mp4").is_none());
+    }
+
+    #[test]
+    fn a_missing_folder_says_what_to_do() {
+        let error = list(Path::new("/nonexistent/media"), "").unwrap_err();
+        assert!(error.to_string().contains("STORAGE_LOCAL_DIR"), "{error}");
+    }
+}

@@ -1,0 +1,4 @@
+//! One channel: sources in, one endless timeline out.
+
+pub mod media;
+pub mod output;

@@ -1,0 +1,1 @@
+//! HLS: MPEG-TS segments and a media playlist, written by the worker and served by others.
