@@ -1,4 +1,16 @@
 //! One channel: sources in, one endless timeline out.
 
+pub mod air;
+pub mod link;
+pub mod lock;
+pub mod log;
 pub mod media;
 pub mod output;
+pub mod pace;
+pub mod playlist;
+pub mod programme;
+pub mod report;
+pub mod retry;
+pub mod session;
+pub mod source;
+pub mod splice;

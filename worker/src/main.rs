@@ -1,3 +1,129 @@
-//! The worker program.
+//! The worker program. Its arguments say who it is and nothing more: the rest, secrets included, comes over the
+//! controller's socket, or from a private file when it is run by hand.
 
-fn main() {}
+use anyhow::{Context, bail};
+use state::ids::{ChannelId, Ulid};
+use state::wire::{Hello, ToWorker, WorkerSpec};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use stream_worker::lock::{ChannelLock, LockError};
+use stream_worker::session::{self, Line};
+use stream_worker::{link, log};
+use tokio::sync::mpsc;
+
+const HELP: &str = "\
+stream-worker plays one channel. The controller starts it; by hand it is for finding out why a channel does not play.
+
+Usage:
+  stream-worker --channel ID --run ULID --socket PATH
+  stream-worker --spec FILE     play what FILE says (JSON, mode 0600: it holds stream keys)
+
+Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 another worker holds the channel,
+4 the controller did not answer.
+";
+const SPEC_DEADLINE: Duration = Duration::from_secs(30);
+
+enum Call {
+    Socket { channel: ChannelId, run: Ulid, socket: PathBuf },
+    File(PathBuf),
+    Print(&'static str),
+}
+
+fn main() -> ExitCode {
+    let call = match parse(std::env::args().skip(1)) {
+        Ok(call) => call,
+        Err(error) => return fail(2, &error),
+    };
+    if let Call::Print(text) = call {
+        use std::io::Write;
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    log::start();
+    // One thread for everything: FFmpeg's leash is tied to the thread that spawns it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(play(call)).unwrap_or_else(|error| {
+            let code = if error.downcast_ref::<LockError>().is_some() { 3 } else { 1 };
+            fail(code, &error)
+        }),
+        Err(error) => fail(1, &error.into()),
+    }
+}
+
+fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "stream-worker: {error:#}");
+    ExitCode::from(code)
+}
+
+fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
+    let (mut channel, mut run, mut socket, mut spec) = (None, None, None, None);
+    let mut arguments = arguments.peekable();
+    while let Some(name) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{name} needs a value; see --help"));
+        match name.as_str() {
+            "--help" | "-h" => return Ok(Call::Print(HELP)),
+            "--version" => {
+                return Ok(Call::Print(concat!("stream-worker ", env!("CARGO_PKG_VERSION"), "\n")));
+            }
+            "--channel" => channel = Some(value()?.parse().context("--channel")?),
+            "--run" => run = Some(Ulid::from_text(&value()?)),
+            "--socket" => socket = Some(PathBuf::from(value()?)),
+            "--spec" => spec = Some(PathBuf::from(value()?)),
+            _ => bail!("unknown argument {name:?}; see --help"),
+        }
+    }
+    match (channel, run, socket, spec) {
+        (None, None, None, Some(file)) => Ok(Call::File(file)),
+        (Some(channel), Some(run), Some(socket), None) => Ok(Call::Socket { channel, run, socket }),
+        _ => bail!("give --channel, --run and --socket, or --spec alone; see --help"),
+    }
+}
+
+async fn play(call: Call) -> anyhow::Result<ExitCode> {
+    let (spec, line, _lock) = match call {
+        Call::File(path) => {
+            let spec = read_spec(&path)?;
+            let (up, mut nobody) = mpsc::channel(16);
+            tokio::spawn(async move {
+                while let Some(message) = nobody.recv().await {
+                    let message = serde_json::to_string(&message).unwrap_or_default();
+                    tracing::debug!(%message, "would tell the controller");
+                }
+            });
+            let (_, down) = mpsc::channel(1);
+            (spec, Line { up, down }, None)
+        }
+        Call::Socket { channel, run, socket } => {
+            let lock = ChannelLock::take(&socket.with_file_name(format!("{channel}.lock")))?;
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            let (up, mut down) = link::dial(socket, Hello { channel, run, pid: std::process::id(), version });
+            let Ok(first) = tokio::time::timeout(SPEC_DEADLINE, down.recv()).await else {
+                tracing::error!("the controller did not answer within {} s", SPEC_DEADLINE.as_secs());
+                return Ok(ExitCode::from(4));
+            };
+            match first {
+                Some(ToWorker::Spec(spec)) => (*spec, Line { up, down }, Some(lock)),
+                Some(ToWorker::Stop) => return Ok(ExitCode::SUCCESS),
+                _ => bail!("the controller's first word was not a spec"),
+            }
+        }
+        Call::Print(_) => return Ok(ExitCode::SUCCESS),
+    };
+    tracing::info!(channel.id = %spec.channel, run.id = %spec.run, items = spec.items.len(), "the worker begins");
+    session::run(spec, line).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_spec(path: &Path) -> anyhow::Result<WorkerSpec> {
+    let shown = path.display();
+    let mode = std::fs::metadata(path).with_context(|| format!("read {shown}"))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        bail!("{shown} has mode {mode:o} and holds secrets; run: chmod 600 {shown}");
+    }
+    let text = std::fs::read(path).with_context(|| format!("read {shown}"))?;
+    serde_json::from_slice(&text).with_context(|| format!("understand {shown}"))
+}

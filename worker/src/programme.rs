@@ -1,0 +1,250 @@
+//! The items that will go on the air: one is opened at a time, shortly before it is needed, and a broken one gives
+//! way to the next.
+
+use crate::playlist::{Playlist, Step};
+use crate::retry;
+use crate::session::Event;
+use crate::source::open::{Opened, Opener};
+use crate::source::probe::MediaInfo;
+use crate::source::recipe;
+use state::ids::Ulid;
+use state::profile::Profile;
+use state::wire::{ItemFailure, ItemSpec, NextSeen};
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Opened ahead until this much is in hand, ms; more than one item where they are short.
+const AHEAD_MS: i64 = 8_000;
+const MOST_READY: usize = 4;
+const FAILURES_KEPT: usize = 20;
+/// Items that are looked at to find the channel's profile.
+const PROFILE_SEARCH: usize = 20;
+/// How often the controller is asked for a new list while nothing can be played.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the search for a profile found: the profile, and what is known of the files it looked at.
+#[derive(Debug)]
+pub struct Found {
+    /// The channel's profile for this run.
+    pub profile: Profile,
+    /// Files that were probed on the way.
+    pub known: HashMap<Ulid, MediaInfo>,
+}
+
+/// Finds the profile: the given one, else that of the first item whose picture could be copied, else the default.
+pub async fn find_profile(opener: Opener, items: Vec<ItemSpec>, explicit: Option<Profile>) -> Found {
+    let mut known = HashMap::new();
+    if let Some(profile) = explicit {
+        return Found { profile, known };
+    }
+    for item in items.iter().take(PROFILE_SEARCH) {
+        let Ok(info) = opener.probe(item).await else { continue };
+        let profile = recipe::profile_of(&info);
+        known.insert(item.id.clone(), info);
+        if let Some(profile) = profile {
+            return Found { profile, known };
+        }
+    }
+    Found { profile: Profile::default(), known }
+}
+
+/// The playlist, the item being opened, and the items that wait.
+#[derive(Debug)]
+pub struct Programme {
+    playlist: Playlist,
+    opener: Opener,
+    profile: Profile,
+    known: HashMap<Ulid, MediaInfo>,
+    events: mpsc::Sender<Event>,
+    /// Where the first item begins, ms.
+    from_ms: u64,
+    opening: Option<ItemSpec>,
+    ready: VecDeque<Opened>,
+    finished: bool,
+    rounds_failed: u32,
+    retry_at: Option<Instant>,
+    ask_at: Option<Instant>,
+    asked: Option<u64>,
+    /// Files whose picture must not be copied again, and why.
+    conform: HashMap<String, String>,
+    failures: VecDeque<ItemFailure>,
+}
+
+impl Programme {
+    /// A programme that begins with the playlist's next item at `from_ms`.
+    pub fn new(
+        playlist: Playlist,
+        opener: Opener,
+        found: Found,
+        from_ms: u64,
+        events: mpsc::Sender<Event>,
+    ) -> Programme {
+        Programme {
+            playlist,
+            opener,
+            profile: found.profile,
+            known: found.known,
+            events,
+            from_ms,
+            opening: None,
+            ready: VecDeque::new(),
+            finished: false,
+            rounds_failed: 0,
+            retry_at: None,
+            ask_at: None,
+            asked: None,
+            conform: HashMap::new(),
+            failures: VecDeque::new(),
+        }
+    }
+
+    /// Opens the next item if one is wanted: `need` says that the item on the air has nothing more to read.
+    pub fn plan(&mut self, need: bool, now: Instant) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.playlist.retry();
+        }
+        if !need || self.opening.is_some() || self.finished || self.retry_at.is_some() || !self.wants_more() {
+            return;
+        }
+        match self.playlist.step() {
+            Step::Open(item, _) => self.open(item),
+            Step::Finished => self.finished = true,
+            Step::AllFailed => {
+                self.rounds_failed += 1;
+                let wait = retry::nothing_playable(self.rounds_failed, spread());
+                tracing::warn!(retry_in_s = wait.as_secs(), "no item of the playlist can be played");
+                self.retry_at = Some(now + wait);
+            }
+        }
+    }
+
+    fn wants_more(&self) -> bool {
+        let all_read = self.ready.iter().all(|o| o.feed.buffer().end.is_some());
+        let ahead: i64 = self.ready.iter().map(|o| o.feed.buffer().ahead_ms()).sum();
+        self.ready.is_empty() || (self.ready.len() < MOST_READY && all_read && ahead < AHEAD_MS)
+    }
+
+    fn open(&mut self, item: ItemSpec) {
+        self.opening = Some(item.clone());
+        let (opener, profile, events) = (self.opener.clone(), self.profile.clone(), self.events.clone());
+        let known = self.known.remove(&item.id);
+        let conform = self.conform.get(&item.key).cloned();
+        let from_ms = std::mem::take(&mut self.from_ms);
+        tokio::spawn(async move {
+            let info = match known {
+                Some(info) => Ok(info),
+                None => opener.probe(&item).await,
+            };
+            let opened = match info {
+                Ok(info) => opener.open(item, info, &profile, from_ms, conform).await,
+                Err(why) => Err(why),
+            };
+            let _ = events.send(Event::Opened(Box::new(opened))).await;
+        });
+    }
+
+    /// Takes in what became of the item that was being opened; a failure is returned to be reported.
+    pub fn opened(&mut self, result: Result<Opened, String>, now: state::Timestamp) -> Option<ItemFailure> {
+        let item = self.opening.take()?;
+        match result {
+            Ok(opened) => {
+                self.playlist.succeeded();
+                self.rounds_failed = 0;
+                self.ready.push_back(opened);
+                None
+            }
+            Err(reason) => {
+                self.playlist.failed();
+                Some(self.note_failure(item.key, reason, now))
+            }
+        }
+    }
+
+    /// Keeps a failure for the status.
+    pub fn note_failure(&mut self, key: String, reason: String, at: state::Timestamp) -> ItemFailure {
+        tracing::warn!(item.key = %key, reason = %reason, "item failed");
+        let failure = ItemFailure { key, reason, at };
+        if self.failures.len() == FAILURES_KEPT {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(failure.clone());
+        failure
+    }
+
+    /// The picture of this file is transcoded from the next round on.
+    pub fn conform_from_now_on(&mut self, key: String, why: String) {
+        self.conform.insert(key, why);
+    }
+
+    /// The next item, if it is ready.
+    pub fn take(&mut self) -> Option<Opened> {
+        self.ready.pop_front()
+    }
+
+    /// Whether the next item is ready.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether everything has been played and nothing will follow.
+    pub fn is_finished(&self) -> bool {
+        self.finished && self.ready.is_empty() && self.opening.is_none()
+    }
+
+    /// Takes the next round's items. While nothing can be played a changed list is tried at once.
+    pub fn offer(&mut self, generation: u64, items: Vec<ItemSpec>) {
+        let differs = self.playlist.offer(generation, items);
+        if differs && self.retry_at.is_some() {
+            self.rounds_failed = 0;
+            self.retry_at = None;
+            self.playlist.retry();
+        }
+    }
+
+    /// The generation to ask the controller to follow, if it is time to ask.
+    pub fn question(&mut self, now: Instant) -> Option<u64> {
+        let generation = self.playlist.generation();
+        let stuck = self.retry_at.is_some() && self.ask_at.is_none_or(|at| at <= now);
+        if stuck {
+            self.ask_at = Some(now + ASK_AGAIN);
+            return Some(generation);
+        }
+        (self.playlist.runs_out() && self.asked.replace(generation) != Some(generation)).then_some(generation)
+    }
+
+    /// Why nothing can be played, in words, while that is so.
+    pub fn trouble(&self) -> Option<String> {
+        self.retry_at?;
+        let newest = self.failures.back().map(|f| format!("; the last was {}: {}", f.key, f.reason));
+        match self.playlist.items().len() {
+            0 => Some("there is no media to play".to_owned()),
+            n => Some(format!("none of {n} items can be played{}", newest.unwrap_or_default())),
+        }
+    }
+
+    /// The item after the one on the air.
+    pub fn next_seen(&self) -> Option<NextSeen> {
+        let seen = |item: &ItemSpec, ready| NextSeen { id: item.id.clone(), key: item.key.clone(), ready };
+        let first = self.ready.front().map(|o| seen(&o.item, true));
+        first.or_else(|| self.opening.as_ref().or(self.playlist.peek()).map(|item| seen(item, false)))
+    }
+
+    /// Failures of this run, newest last.
+    pub fn failures(&self) -> Vec<ItemFailure> {
+        self.failures.iter().cloned().collect()
+    }
+
+    /// The profile of this run.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+}
+
+fn spread() -> f64 {
+    let mut byte = [0u8];
+    state::ids::fill_random(&mut byte);
+    f64::from(byte[0]) / 255.0
+}

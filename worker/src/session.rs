@@ -1,0 +1,306 @@
+//! The worker's life: one loop, one `Event`, one `select!`. Everything that can wake it is listed there.
+
+use crate::air::{Air, Happened, Moment};
+use crate::media::Tag;
+use crate::output::Outputs;
+use crate::pace::Pace;
+use crate::playlist::Playlist;
+use crate::programme::{self, Found, Programme};
+use crate::report::Report;
+use crate::source::child::Tools;
+use crate::source::open::{Opened, Opener};
+use crate::source::slate::Slate;
+use state::wire::{ToController, ToWorker, WorkerSpec};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+/// Time that destinations and HLS get to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(4);
+/// Time that FFmpeg children get after that.
+const CHILDREN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the session's own tasks bring back.
+#[derive(Debug)]
+pub enum Event {
+    /// The profile is known.
+    Found(Box<Found>),
+    /// An item was opened or could not be.
+    Opened(Box<Result<Opened, String>>),
+    /// The slate was made or could not be.
+    Slate(Result<Box<Slate>, String>),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody asked for it.
+    Stopped,
+    /// The playlist was played to its end and does not loop.
+    PlaylistOver,
+}
+
+/// The line to the controller; both ends are idle when the worker runs by hand.
+pub struct Line {
+    /// What goes up.
+    pub up: mpsc::Sender<ToController>,
+    /// What comes down.
+    pub down: mpsc::Receiver<ToWorker>,
+}
+
+struct Session {
+    spec: WorkerSpec,
+    opener: Opener,
+    events: mpsc::Sender<Event>,
+    outputs: Outputs,
+    report: Report,
+    up: mpsc::Sender<ToController>,
+    changed: Arc<Notify>,
+    stage: Stage,
+    slate_asked: bool,
+    next_look: Instant,
+    out: Vec<Tag>,
+}
+
+/// Before and after the profile is known.
+enum Stage {
+    Searching,
+    Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace> },
+}
+
+/// Plays until it is told to stop or the playlist is over. Call it on the worker's main thread.
+///
+/// # Errors
+/// When signals cannot be listened to.
+pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
+    let Line { up, mut down } = line;
+    let changed = Arc::new(Notify::new());
+    let (alive, mut all_children) = mpsc::channel(1);
+    let (events, mut from_tasks) = mpsc::channel(16);
+    let mut session = Session::new(spec, alive, events, up, Arc::clone(&changed));
+    let mut signals = Signals::new()?;
+    let mut beat = interval(Duration::from_secs(1));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ended = loop {
+        let look = session.next_look;
+        tokio::select! {
+            () = sleep_until(look) => if session.look() { break Ended::PlaylistOver },
+            Some(event) = from_tasks.recv() => session.take(event),
+            order = down.recv(), if !down.is_closed() => match order {
+                Some(order) => if session.obey(order) { break Ended::Stopped },
+                None => tracing::warn!("the line to the controller is closed"),
+            },
+            () = changed.notified() => session.beat().await,
+            _ = beat.tick() => session.beat().await,
+            () = signals.any() => break Ended::Stopped,
+        }
+    };
+    tracing::info!(?ended, "the session ends");
+    session.end().await;
+    if timeout(CHILDREN_DEADLINE, all_children.recv()).await.is_err() {
+        tracing::error!("a source did not end in time");
+    }
+    Ok(ended)
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+impl Session {
+    fn new(
+        spec: WorkerSpec,
+        alive: mpsc::Sender<()>,
+        events: mpsc::Sender<Event>,
+        up: mpsc::Sender<ToController>,
+        changed: Arc<Notify>,
+    ) -> Self {
+        let tools = Tools { ffmpeg: spec.ffmpeg.clone(), ffprobe: spec.ffprobe.clone() };
+        let opener = Opener { tools, alive };
+        let outputs = Outputs::connect(&spec, Arc::clone(&changed));
+        let mut search = spec.items.clone();
+        if let Some(cursor) = &spec.cursor
+            && let Some(at) = search.iter().position(|i| i.id == cursor.item)
+        {
+            search.rotate_left(at);
+        }
+        let (finder, explicit, back) = (opener.clone(), spec.profile.clone(), events.clone());
+        tokio::spawn(async move {
+            let found = programme::find_profile(finder, search, explicit).await;
+            let _ = back.send(Event::Found(Box::new(found))).await;
+        });
+        Self {
+            report: Report::new(&spec),
+            spec,
+            opener,
+            events,
+            outputs,
+            up,
+            changed,
+            stage: Stage::Searching,
+            slate_asked: false,
+            next_look: Instant::now(),
+            out: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Found(found) => self.begin(*found),
+            Event::Opened(result) => self.take_opened(*result),
+            Event::Slate(Ok(slate)) => {
+                if let Stage::Playing { air, .. } = &mut self.stage {
+                    air.take_slate(*slate);
+                }
+            }
+            Event::Slate(Err(why)) => {
+                tracing::error!(reason = %why, "there is no slate; FFmpeg must be able to encode H.264 (libx264)");
+                self.slate_asked = false;
+            }
+        }
+        self.next_look = Instant::now();
+    }
+
+    fn begin(&mut self, found: Found) {
+        let profile = found.profile.clone();
+        tracing::info!(width = profile.width, height = profile.height, fps = %profile.fps, "the profile is known");
+        let spec = &self.spec;
+        let cursor = spec.cursor.as_ref();
+        let playlist = Playlist::new(spec.items.clone(), spec.generation, spec.looped, cursor);
+        let goes_on = playlist.peek().zip(cursor).filter(|(item, c)| item.id == c.item);
+        let from_ms = goes_on.map_or(0, |(_, c)| c.offset_ms);
+        let programme = Programme::new(playlist, self.opener.clone(), found, from_ms, self.events.clone());
+        self.stage =
+            Stage::Playing { air: Box::new(Air::new(&profile)), programme: Box::new(programme), pace: None };
+    }
+
+    fn take_opened(&mut self, result: Result<Opened, String>) {
+        let Stage::Playing { programme, .. } = &mut self.stage else { return };
+        if let Some(failure) = programme.opened(result, state::now()) {
+            self.report.item_failed(&failure);
+            self.changed.notify_one();
+            self.ask_for_slate();
+        }
+    }
+
+    /// One look at the clock: open what is needed, send what is due. True when everything has been played.
+    fn look(&mut self) -> bool {
+        let now = Instant::now();
+        let Stage::Playing { air, programme, pace } = &mut self.stage else {
+            self.next_look = now + Duration::from_millis(250);
+            return false;
+        };
+        programme.plan(air.needs_next(), now);
+        if let Some(after) = programme.question(now) {
+            let _ = self.up.try_send(ToController::WantItems { after });
+        }
+        if pace.is_none() && air.can_begin(programme) {
+            *pace = Some(Pace::start(now));
+            self.outputs.begin(state::now());
+        }
+        let Some(pace) = pace else {
+            self.next_look = now + Duration::from_millis(250);
+            let nothing_to_wait_for = programme.is_finished();
+            if programme.trouble().is_some() {
+                self.ask_for_slate();
+            }
+            return nothing_to_wait_for;
+        };
+        let until = pace.due_ms(now);
+        let moment = air.moment(until, programme, &mut self.out);
+        if let Some(first) = self.out.first() {
+            air.group().note_late(u64::try_from(until - first.dts).unwrap_or(0));
+        }
+        self.outputs.send(&self.out);
+        self.out.clear();
+        self.next_look = match moment {
+            Moment::Due(at) => pace.wake(now, at),
+            Moment::Finished => now,
+        };
+        let happened = air.happened();
+        if !happened.is_empty() {
+            self.note(happened);
+        }
+        moment == Moment::Finished
+    }
+
+    fn note(&mut self, happened: Vec<Happened>) {
+        if let Stage::Playing { air, programme, .. } = &mut self.stage {
+            let at = air.group().end_ms();
+            for what in happened {
+                if let Happened::Ended(key, _, Some(why)) = &what {
+                    programme.note_failure(key.clone(), why.clone(), state::now());
+                }
+                self.report.happened(what, at);
+            }
+        }
+        self.changed.notify_one();
+        self.ask_for_slate();
+    }
+
+    /// The slate is made after the first item is on the air, or at once when there is none.
+    fn ask_for_slate(&mut self) {
+        let Stage::Playing { programme, .. } = &self.stage else { return };
+        if std::mem::replace(&mut self.slate_asked, true) {
+            return;
+        }
+        let (tools, profile) = (self.opener.tools.clone(), programme.profile().clone());
+        let (cache, events, alive) =
+            (self.spec.cache_dir.clone(), self.events.clone(), self.opener.alive.clone());
+        tokio::spawn(async move {
+            let slate = Slate::load_or_make(&tools, &profile, &cache).await;
+            let _ = events.send(Event::Slate(slate.map(Box::new))).await;
+            drop(alive);
+        });
+    }
+
+    /// True when the order is to stop.
+    fn obey(&mut self, order: ToWorker) -> bool {
+        match (order, &mut self.stage) {
+            (ToWorker::Stop, _) => return true,
+            (ToWorker::Items { generation, items }, Stage::Playing { programme, .. }) => {
+                programme.offer(generation, items);
+            }
+            (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
+            (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
+            (order, _) => tracing::warn!(?order, "an order does not fit here"),
+        }
+        self.next_look = Instant::now();
+        false
+    }
+
+    async fn beat(&mut self) {
+        for event in self.report.events() {
+            let _ = self.up.send(ToController::Event(event)).await;
+        }
+        let playing = match &mut self.stage {
+            Stage::Searching => None,
+            Stage::Playing { air, programme, pace } => Some((&mut **air, &**programme, pace.is_some())),
+        };
+        let heartbeat = self.report.heartbeat(playing, &self.outputs, state::now());
+        let _ = self.up.try_send(ToController::Heartbeat(Box::new(heartbeat)));
+    }
+
+    async fn end(self) {
+        let Session { stage, outputs, opener, events, .. } = self;
+        // Feeds end with the stage; the last holders of `alive` are then the children themselves.
+        drop((stage, opener, events));
+        outputs.close(CLOSE_DEADLINE).await;
+    }
+}

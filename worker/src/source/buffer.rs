@@ -1,0 +1,262 @@
+//! What a feed has read and the splice has not taken yet. Plain data: the reader fills it, the splice drains it,
+//! tests fill it by hand.
+
+use super::flv::{Kind, RawTag};
+use crate::media::{Shape, TrackConfig};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// FFmpeg is told to add this to all times, so that none is negative in FLV; it is taken off again here.
+pub const TIME_SHIFT_MS: i64 = 10_000;
+
+/// Longest allowed distance between two IDR pictures of a copied item, ms. A little over the 4 s that platforms
+/// and the HLS target duration allow, for times that were rounded.
+pub const MAX_IDR_DISTANCE_MS: i64 = 4_050;
+
+/// One access unit in time of its item.
+#[derive(Debug, Clone)]
+pub struct SourceTag {
+    /// Decoding time in ms; 0 is the start of the item, and times before it are possible.
+    pub dts: i64,
+    /// Presentation minus decoding time, ms.
+    pub cts: i32,
+    /// Whether it is an IDR picture.
+    pub idr: bool,
+    /// The FLV tag body.
+    pub body: BytesMut,
+    /// What it is decoded with; `None` for audio, whose configuration belongs to the channel.
+    pub config: Option<Arc<TrackConfig>>,
+}
+
+impl SourceTag {
+    /// Presentation time in ms.
+    pub fn pts(&self) -> i64 {
+        self.dts + i64::from(self.cts)
+    }
+}
+
+/// How a feed came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Everything was read.
+    Complete,
+    /// It broke off; the words say why.
+    Broken(String),
+}
+
+/// What has been read and not been taken.
+#[derive(Debug)]
+pub struct Buffer {
+    /// Pictures in decoding order.
+    pub video: VecDeque<SourceTag>,
+    /// Sound in order of time.
+    pub audio: VecDeque<SourceTag>,
+    /// Set when nothing more will come.
+    pub end: Option<End>,
+    /// Whether sound is expected at all.
+    pub has_audio: bool,
+    /// Length of the loops that the slate has put in so far, ms.
+    pub loops_ms: f64,
+    shape: Shape,
+    config: Option<Arc<TrackConfig>>,
+    nal_length_size: usize,
+    idr: IdrWatch,
+}
+
+/// What was learned about the IDR pictures of a feed while reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IdrWatch {
+    /// IDR pictures so far.
+    pub count: u64,
+    /// Pictures that were flagged as key and are not IDR pictures (open GOP).
+    pub false_keys: u64,
+    /// Largest distance between two of them, or from the newest one to the newest picture, ms.
+    pub widest_ms: i64,
+    first: Option<i64>,
+    newest: Option<i64>,
+}
+
+impl Buffer {
+    /// An empty buffer for pictures of this shape.
+    pub fn new(shape: Shape, has_audio: bool) -> Self {
+        Self {
+            video: VecDeque::new(),
+            audio: VecDeque::new(),
+            end: None,
+            has_audio,
+            loops_ms: 0.0,
+            shape,
+            config: None,
+            nal_length_size: 4,
+            idr: IdrWatch::default(),
+        }
+    }
+
+    /// What was learned about IDR pictures.
+    pub fn idr(&self) -> IdrWatch {
+        self.idr
+    }
+
+    /// Milliseconds of pictures in hand.
+    pub fn ahead_ms(&self) -> i64 {
+        match (self.video.front(), self.video.back()) {
+            (Some(first), Some(last)) => last.dts - first.dts,
+            _ => 0,
+        }
+    }
+
+    /// Bytes in hand.
+    pub fn bytes(&self) -> usize {
+        self.video.iter().chain(&self.audio).map(|t| t.body.len()).sum()
+    }
+
+    /// Takes in a tag as FFmpeg wrote it.
+    pub fn push(&mut self, tag: RawTag) {
+        let dts = tag.at_ms - TIME_SHIFT_MS;
+        match tag.kind {
+            Kind::Video => self.push_video(dts, tag.body),
+            Kind::Audio => self.push_audio(dts, tag.body),
+            Kind::Other => {}
+        }
+    }
+
+    fn push_video(&mut self, dts: i64, mut body: BytesMut) {
+        // Only AVC (codec 7): header (0), picture (1); an end of sequence (2) means nothing here.
+        if body.len() < 5 || body[0] & 0x0F != 7 {
+            return;
+        }
+        match body[1] {
+            0 => self.take_header(body.freeze()),
+            1 => {
+                let Some(config) = self.config.clone() else { return };
+                let flagged = body[0] >> 4 == 1;
+                let idr = flagged && has_idr(&body[5..], self.nal_length_size);
+                if flagged && !idr {
+                    self.idr.false_keys += 1;
+                    body[0] = 0x27;
+                }
+                self.watch(dts, idr);
+                let cts = i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8;
+                self.video.push_back(SourceTag { dts, cts, idr, body, config: Some(config) });
+            }
+            _ => {}
+        }
+    }
+
+    fn take_header(&mut self, header: Bytes) {
+        // AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1): the fifth byte ends in lengthSizeMinusOne.
+        if let Some(byte) = header.get(9) {
+            self.nal_length_size = usize::from(byte & 3) + 1;
+        }
+        if self.config.as_ref().is_none_or(|present| present.header != header) {
+            self.config = Some(Arc::new(TrackConfig { header, shape: self.shape }));
+        }
+    }
+
+    fn watch(&mut self, dts: i64, idr: bool) {
+        if let Some(newest) = self.idr.newest {
+            self.idr.widest_ms = self.idr.widest_ms.max(dts - newest);
+        }
+        if idr {
+            self.idr.count += 1;
+            self.idr.newest = Some(dts);
+            self.idr.first.get_or_insert(dts);
+        }
+    }
+
+    fn push_audio(&mut self, dts: i64, body: BytesMut) {
+        // Only AAC (format 10), and of it only frames (1): the header (0) is the channel's own.
+        if body.len() > 2 && body[0] >> 4 == 10 && body[1] == 1 {
+            self.audio.push_back(SourceTag { dts, cts: 0, idr: false, body, config: None });
+        }
+    }
+
+    /// Drops everything before the first IDR at or after `from`, in ms of the item; sound before it goes too.
+    /// Returns whether there is one.
+    pub fn enter_at_idr(&mut self, from: i64) -> bool {
+        let Some(index) = self.video.iter().position(|t| t.idr && t.pts() >= from) else { return false };
+        if index > 0 {
+            self.video.drain(..index);
+            let start = self.video.front().map_or(from, SourceTag::pts);
+            self.audio.retain(|t| t.dts >= start);
+        }
+        // Pictures that follow the IDR in decoding order and precede it in presentation belong to what was left out.
+        let first = self.video.front().map_or(from, SourceTag::pts);
+        self.video.retain(|t| t.pts() >= first);
+        true
+    }
+}
+
+/// Whether a picture in AVCC form (length-prefixed NAL units) holds an IDR slice: NAL unit type 5
+/// (ITU-T H.264, table 7-1). A key flag alone is not enough, because open GOPs carry it too.
+pub fn has_idr(mut nals: &[u8], length_size: usize) -> bool {
+    while nals.len() > length_size {
+        let (length, rest) = nals.split_at(length_size);
+        let length = length.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
+        if rest[0] & 0x1F == 5 {
+            return true;
+        }
+        if length == 0 || length >= rest.len() {
+            return false;
+        }
+        nals = &rest[length..];
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn video(at: i64, kind: u8, cts: i32, nal: u8) -> RawTag {
+        let cts = cts.to_be_bytes();
+        let body = [kind, 1, cts[1], cts[2], cts[3], 0, 0, 0, 2, nal, 0xFF];
+        RawTag { kind: Kind::Video, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(&body[..]) }
+    }
+
+    fn header() -> RawTag {
+        let body = [0x17, 0, 0, 0, 0, 1, 100, 0, 31, 0xFF];
+        RawTag { kind: Kind::Video, at_ms: TIME_SHIFT_MS, body: BytesMut::from(&body[..]) }
+    }
+
+    fn buffer() -> Buffer {
+        let mut buffer = Buffer::new(Shape::Video { width: 16, height: 16, fps: 25.0, kbps: 0 }, true);
+        buffer.push(header());
+        buffer
+    }
+
+    #[test]
+    fn a_key_flag_is_not_an_idr() {
+        let mut buffer = buffer();
+        buffer.push(video(0, 0x17, 80, 0x65));
+        buffer.push(video(40, 0x27, -40, 0x41));
+        buffer.push(video(2000, 0x17, 0, 0x41));
+        let seen: Vec<_> = buffer.video.iter().map(|t| (t.dts, t.cts, t.idr, t.body[0])).collect();
+        assert_eq!(seen, [(0, 80, true, 0x17), (40, -40, false, 0x27), (2000, 0, false, 0x27)]);
+        assert_eq!((buffer.idr().count, buffer.idr().false_keys, buffer.idr().widest_ms), (1, 1, 2000));
+    }
+
+    #[test]
+    fn entering_drops_what_belongs_to_the_gop_before() {
+        let mut buffer = buffer();
+        for (at, cts, nal) in [(0, 40, 0x65), (40, 40, 0x41), (80, 80, 0x65), (120, 0, 0x41), (160, 40, 0x41)]
+        {
+            buffer.push(video(at, if nal == 0x65 { 0x17 } else { 0x27 }, cts, nal));
+        }
+        assert!(buffer.enter_at_idr(100));
+        assert_eq!(buffer.video.iter().map(SourceTag::pts).collect::<Vec<_>>(), [160, 200]);
+        assert!(!buffer.enter_at_idr(5000));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bodies_never_panic(kind in 0u8..3, body in prop::collection::vec(any::<u8>(), 0..80), at in any::<i32>()) {
+            let kind = [Kind::Video, Kind::Audio, Kind::Other][usize::from(kind)];
+            let mut buffer = buffer();
+            buffer.push(RawTag { kind, at_ms: i64::from(at), body: BytesMut::from(&body[..]) });
+            buffer.enter_at_idr(0);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Running FFmpeg and ffprobe: cleared environment, limits, a leash to the worker's life, and a tail of what they say.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::{Instant, timeout};
+
+/// The programs and what they may not repeat.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// FFmpeg 5.1 or newer.
+    pub ffmpeg: PathBuf,
+    /// Its ffprobe.
+    pub ffprobe: PathBuf,
+}
+
+impl Tools {
+    /// What a child sees of the environment: nothing but a search path for its libraries' helpers.
+    pub fn secrets_free_environment(&self) -> Vec<(&'static str, OsString)> {
+        vec![("PATH", OsString::from("/usr/local/bin:/usr/bin:/bin")), ("LC_ALL", OsString::from("C"))]
+    }
+}
+
+/// Options before every input that came from somebody else. A playlist named `.mp4` must not make FFmpeg fetch
+/// other addresses, so only real containers and plain files are opened.
+pub const INPUT_LIMITS: [&str; 4] = [
+    "-protocol_whitelist",
+    "file",
+    "-format_whitelist",
+    "mov,mp4,m4a,matroska,webm,mpegts,flv,avi,mpeg,mp3,aac,wav,flac,ogg",
+];
+
+/// Most address space a child may take.
+const MAX_MEMORY: u64 = 4 << 30;
+
+/// A path as FFmpeg's argument, which cannot be taken for an option or for another protocol.
+pub fn file_argument(path: &Path) -> OsString {
+    let mut argument = OsString::from("file:");
+    argument.push(path);
+    argument
+}
+
+/// A command for `program` that dies with this process, inherits nothing, and cannot eat the machine.
+///
+/// Call it from the thread that lives as long as the worker: the leash is tied to the spawning thread.
+pub fn command(program: &Path, environment: &[(&'static str, OsString)]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(environment.iter().cloned());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    leash(&mut command);
+    command
+}
+
+#[allow(unsafe_code)]
+fn leash(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    // SAFETY: between fork and exec only async-signal-safe system calls are made; nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            use rustix::process::{
+                Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
+            };
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            if getppid() != Some(parent) {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
+            setrlimit(Resource::Core, limit(0))?;
+            setrlimit(Resource::Fsize, limit(0))?;
+            setrlimit(Resource::Nofile, limit(64))?;
+            setrlimit(Resource::As, limit(MAX_MEMORY))?;
+            Ok(())
+        });
+    }
+}
+
+/// Runs a command to its end and gives what it printed.
+///
+/// # Errors
+/// In words: that it could not be started, took too long, printed too much, or failed, with its last line.
+pub async fn answer(mut command: Command, deadline: Duration, most: usize) -> Result<Vec<u8>, String> {
+    let mut child = command.spawn().map_err(|error| format!("ffprobe cannot be started: {error}"))?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err("ffprobe has no output".to_owned());
+    };
+    let whole = async {
+        let (printed, said) = tokio::join!(read_up_to(stdout, most), read_up_to(stderr, 64 * 1024));
+        (printed, said, child.wait().await)
+    };
+    let Ok((printed, said, status)) = timeout(deadline, whole).await else {
+        // The child is killed and reaped by its drop guard.
+        return Err(format!("was not read within {} s", deadline.as_secs()));
+    };
+    match status {
+        Ok(status) if status.success() => Ok(printed),
+        Ok(_) => Err(last_line(&said).unwrap_or_else(|| "ffprobe failed without a word".to_owned())),
+        Err(error) => Err(format!("ffprobe cannot be waited for: {error}")),
+    }
+}
+
+async fn read_up_to(from: impl AsyncRead + Unpin, most: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = from.take(most as u64).read_to_end(&mut bytes).await;
+    bytes
+}
+
+/// The last thing that was said, without the file's path in front and cut to a length for people.
+fn last_line(said: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(said);
+    let line = text.lines().rev().find(|l| !l.trim().is_empty())?;
+    let line =
+        if line.starts_with("file:") { line.rsplit_once(": ").map_or(line, |(_, why)| why) } else { line };
+    Some(line.trim().chars().take(200).collect())
+}
+
+/// FFmpeg's messages: each goes to the log with the prefix `[FFMPEG]`, at most [`LINES`] in [`SPAN`], and the
+/// last few are kept to explain an end.
+#[derive(Debug, Default)]
+pub struct Said {
+    tail: VecDeque<String>,
+}
+
+const LINES: u32 = 20;
+const SPAN: Duration = Duration::from_secs(10);
+const LONGEST_LINE: u64 = 2048;
+
+impl Said {
+    /// The last message, if there was one.
+    pub fn last(&self) -> Option<String> {
+        let all: Vec<u8> = self.tail.iter().flat_map(|l| [l.as_bytes(), b"\n"].concat()).collect();
+        last_line(&all)
+    }
+}
+
+/// Reads messages until the child closes its stderr.
+pub async fn listen(stderr: ChildStderr, key: String) -> Said {
+    let mut said = Said::default();
+    let mut reader = BufReader::with_capacity(1024, stderr);
+    let (mut span_began, mut shown, mut hidden) = (Instant::now(), 0u32, 0u64);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if span_began.elapsed() > SPAN {
+            if hidden > 0 {
+                tracing::warn!(item.key = %key, hidden, "[FFMPEG] more lines were left out");
+            }
+            (span_began, shown, hidden) = (Instant::now(), 0, 0);
+        }
+        if shown < LINES {
+            tracing::warn!(item.key = %key, "[FFMPEG] {text}");
+            shown += 1;
+        } else {
+            hidden += 1;
+        }
+        if said.tail.len() == 4 {
+            said.tail.pop_front();
+        }
+        said.tail.push_back(text);
+    }
+    said
+}
+
+/// Ends a child: a polite signal, at most `grace`, then the hard one. It is reaped when this returns.
+pub async fn end(mut child: Child, grace: Duration) {
+    if let Some(pid) =
+        child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw)
+    {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    if timeout(grace, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_end_of_the_last_line() {
+        let said = b"something\nfile:/m/a.mp4: Invalid data found when processing input\n\n";
+        assert_eq!(last_line(said).unwrap(), "Invalid data found when processing input");
+        assert_eq!(last_line(b" \n"), None);
+    }
+
+    #[tokio::test]
+    async fn a_child_sees_no_environment_and_cannot_write_files() {
+        let tools = Tools { ffmpeg: "/bin/sh".into(), ffprobe: "/bin/sh".into() };
+        let mut command = command(&tools.ffprobe, &tools.secrets_free_environment());
+        command.args(["-c", "env; ulimit -f; ulimit -c"]);
+        let printed =
+            String::from_utf8(answer(command, Duration::from_secs(5), 4096).await.unwrap()).unwrap();
+        assert!(printed.contains("LC_ALL=C") && printed.ends_with("0\n0\n"), "{printed}");
+        assert!(!printed.contains("HOME") && !printed.contains("CARGO"), "{printed}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_takes_too_long_is_ended() {
+        let mut slow = command(Path::new("/bin/sh"), &[]);
+        slow.args(["-c", "exec sleep 60"]);
+        let error = answer(slow, Duration::from_millis(50), 10).await.unwrap_err();
+        assert!(error.contains("was not read within"), "{error}");
+    }
+}

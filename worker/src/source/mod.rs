@@ -1,0 +1,11 @@
+//! Where media comes from: probing a file, deciding what to copy, running FFmpeg, and reading what it writes.
+//! Nothing here knows of the channel's timeline.
+
+pub mod buffer;
+pub mod child;
+pub mod feed;
+pub mod flv;
+pub mod open;
+pub mod probe;
+pub mod recipe;
+pub mod slate;

@@ -1,0 +1,173 @@
+//! Opening an item: probe it, decide, start FFmpeg, and look at the first seconds before it may go on the air.
+
+use super::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
+use super::child::Tools;
+use super::feed::{Alive, Feed};
+use super::probe::{self, MediaInfo};
+use super::recipe::{self, Recipe};
+use crate::media::Shape;
+use state::profile::Profile;
+use state::wire::{ItemSpec, Making, MediaAt};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(15);
+/// A transcoder is ready when this much is in hand, ms: it has shown that it runs.
+const TRANSCODED_AHEAD_MS: i64 = 1_000;
+/// A track that has not appeared by this much of the other is not waited for, ms.
+const LONGEST_SKEW_MS: i64 = 1_500;
+
+/// An item that is ready to go on the air: its buffer begins with an IDR picture.
+#[derive(Debug)]
+pub struct Opened {
+    /// Which entry of the playlist.
+    pub item: ItemSpec,
+    /// Its media.
+    pub feed: Feed,
+    /// What the file is.
+    pub info: MediaInfo,
+    /// How it is made.
+    pub recipe: Recipe,
+    /// Where in the item it begins, ms.
+    pub from_ms: u64,
+}
+
+/// What the opener needs to know of the channel.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    /// The programs.
+    pub tools: Tools,
+    /// Held by every child.
+    pub alive: Alive,
+}
+
+impl Opener {
+    /// What the item's file is.
+    ///
+    /// # Errors
+    /// Why it cannot be played, in words.
+    pub async fn probe(&self, item: &ItemSpec) -> Result<MediaInfo, String> {
+        probe::probe(&self.tools, path_of(item)).await
+    }
+
+    /// Opens an item. `conform` says why its picture may not be copied although it looks as if it could.
+    ///
+    /// # Errors
+    /// Why it cannot be played, in words.
+    pub async fn open(
+        &self,
+        item: ItemSpec,
+        info: MediaInfo,
+        profile: &Profile,
+        from_ms: u64,
+        conform: Option<String>,
+    ) -> Result<Opened, String> {
+        let mut recipe = recipe::decide(&info, profile)?;
+        if let (Making::Copy, Some(why)) = (recipe.video, conform) {
+            recipe = transcoded(recipe, why);
+        }
+        let feed = self.start(&item, &info, &recipe, profile, from_ms)?;
+        match ready(&feed, &recipe).await {
+            Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
+            Err(NotReady::Conform(why)) => {
+                drop(feed);
+                let recipe = transcoded(recipe, why);
+                let feed = self.start(&item, &info, &recipe, profile, from_ms)?;
+                match ready(&feed, &recipe).await {
+                    Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
+                    Err(NotReady::Conform(why) | NotReady::Broken(why)) => Err(why),
+                }
+            }
+            Err(NotReady::Broken(why)) => Err(why),
+        }
+    }
+
+    fn start(
+        &self,
+        item: &ItemSpec,
+        info: &MediaInfo,
+        recipe: &Recipe,
+        profile: &Profile,
+        from_ms: u64,
+    ) -> Result<Feed, String> {
+        let arguments = recipe::arguments(path_of(item), info, recipe, profile, from_ms);
+        let has_audio = recipe.audio != Making::Silent;
+        Feed::run(&self.tools, arguments, shape_of(info, recipe, profile), has_audio, &item.key, &self.alive)
+    }
+}
+
+fn path_of(item: &ItemSpec) -> &Path {
+    match &item.at {
+        MediaAt::Path(path) => path,
+    }
+}
+
+fn transcoded(recipe: Recipe, why: String) -> Recipe {
+    let reason = if recipe.audio == Making::Copy { why } else { format!("{why}; {}", recipe.reason) };
+    Recipe { video: Making::Transcode, reason, ..recipe }
+}
+
+fn shape_of(info: &MediaInfo, recipe: &Recipe, profile: &Profile) -> Shape {
+    match (&info.video, recipe.video) {
+        (Some(video), Making::Copy) => Shape::Video {
+            width: video.width,
+            height: video.height,
+            fps: video.fps.unwrap_or(profile.fps).per_second(),
+            kbps: video.kbps.unwrap_or(0),
+        },
+        _ => Shape::Video {
+            width: profile.width,
+            height: profile.height,
+            fps: profile.fps.per_second(),
+            kbps: profile.video_kbps,
+        },
+    }
+}
+
+enum NotReady {
+    /// The picture cannot be copied, but it can be transcoded.
+    Conform(String),
+    /// There is nothing to play.
+    Broken(String),
+}
+
+async fn ready(feed: &Feed, recipe: &Recipe) -> Result<(), NotReady> {
+    let copied = recipe.video == Making::Copy;
+    match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, copied))).await {
+        Ok(verdict) => verdict,
+        Err(_) => Err(NotReady::Broken(format!("gave no picture within {} s", DEADLINE.as_secs()))),
+    }
+}
+
+/// What the first seconds say; `None` when more of them are needed.
+fn verdict(buffer: &mut Buffer, copied: bool) -> Option<Result<(), NotReady>> {
+    let idr = buffer.idr();
+    let ahead = buffer.ahead_ms();
+    let ended = buffer.end.is_some();
+    if copied && idr.widest_ms > MAX_IDR_DISTANCE_MS {
+        let open = if idr.false_keys > 0 { " (open GOP)" } else { "" };
+        return Some(Err(NotReady::Conform(format!("IDR pictures are more than 4 s apart{open}"))));
+    }
+    let enough_video = match (idr.count, copied) {
+        (0, _) => false,
+        (1, true) => ended || buffer.is_full(),
+        (_, true) => true,
+        (_, false) => ended || ahead >= TRANSCODED_AHEAD_MS,
+    };
+    let audio_known = !buffer.has_audio || !buffer.audio.is_empty() || ended || ahead >= LONGEST_SKEW_MS;
+    if enough_video && audio_known {
+        buffer.enter_at_idr(i64::MIN);
+        return Some(Ok(()));
+    }
+    if ended && idr.count == 0 {
+        let why = match (&buffer.end, buffer.video.is_empty()) {
+            (Some(End::Broken(why)), _) => why.clone(),
+            (_, true) => "has no picture that can be read".to_owned(),
+            (_, false) => return Some(Err(NotReady::Conform("has no IDR picture".to_owned()))),
+        };
+        return Some(Err(NotReady::Broken(why)));
+    }
+    (buffer.is_full() && idr.count == 0)
+        .then(|| Err(NotReady::Conform("has no IDR picture in its first seconds".to_owned())))
+}

@@ -1,0 +1,221 @@
+//! What a media file is, as ffprobe says; never guessed from its name.
+
+use super::child::{self, Tools};
+use serde::Deserialize;
+use state::profile::Rate;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest time that probing a file may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Most that ffprobe may print.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// A media file's first picture track and first sound track.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MediaInfo {
+    /// Length in ms, where the file says.
+    pub duration_ms: Option<u64>,
+    /// The picture; cover art does not count.
+    pub video: Option<VideoInfo>,
+    /// The sound.
+    pub audio: Option<AudioInfo>,
+}
+
+/// A picture track.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoInfo {
+    /// Index of the stream in the file.
+    pub index: u32,
+    /// FFmpeg's name of the codec.
+    pub codec: String,
+    /// FFmpeg's name of the profile.
+    pub profile: String,
+    /// FFmpeg's name of the pixel format.
+    pub pixels: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Average frame rate.
+    pub fps: Option<Rate>,
+    /// Lowest rate that all frame times fit; far from `fps` when the rate varies.
+    pub base_fps: Option<Rate>,
+    /// Whether it is coded in fields.
+    pub interlaced: bool,
+    /// Whether pixels are square.
+    pub square: bool,
+    /// Degrees that a player must turn it.
+    pub rotation: i32,
+    /// kbit/s, where known.
+    pub kbps: Option<u32>,
+    /// Length in ms, where known.
+    pub duration_ms: Option<u64>,
+}
+
+/// A sound track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioInfo {
+    /// Index of the stream in the file.
+    pub index: u32,
+    /// FFmpeg's name of the codec.
+    pub codec: String,
+    /// FFmpeg's name of the profile.
+    pub profile: String,
+    /// Hz.
+    pub sample_rate: u32,
+    /// Channels.
+    pub channels: u32,
+    /// kbit/s, where known.
+    pub kbps: Option<u32>,
+}
+
+/// Asks ffprobe.
+///
+/// # Errors
+/// Why the file cannot be played, in words for its owner.
+pub async fn probe(tools: &Tools, path: &Path) -> Result<MediaInfo, String> {
+    let size = tokio::fs::metadata(path).await.map_err(|error| format!("cannot be opened: {error}"))?.len();
+    if size == 0 {
+        return Err("is empty (0 bytes)".to_owned());
+    }
+    let mut command = child::command(&tools.ffprobe, &tools.secrets_free_environment());
+    command
+        .args(["-v", "error", "-of", "json", "-show_entries", ENTRIES])
+        .args(child::INPUT_LIMITS)
+        .arg("-i");
+    command.arg(child::file_argument(path));
+    let answer = child::answer(command, DEADLINE, MAX_ANSWER).await?;
+    parse(&answer)
+}
+
+const ENTRIES: &str = "format=duration,bit_rate:stream=index,codec_type,codec_name,profile,pix_fmt,width,height,\
+    avg_frame_rate,r_frame_rate,field_order,sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
+    :stream_disposition=attached_pic:stream_side_data=rotation:stream_tags=rotate";
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    streams: Vec<Stream>,
+    #[serde(default)]
+    format: Format,
+}
+
+#[derive(Deserialize, Default)]
+struct Format {
+    duration: Option<String>,
+    bit_rate: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Stream {
+    index: u32,
+    codec_type: String,
+    codec_name: String,
+    profile: String,
+    pix_fmt: String,
+    width: u32,
+    height: u32,
+    avg_frame_rate: String,
+    r_frame_rate: String,
+    field_order: String,
+    sample_aspect_ratio: String,
+    sample_rate: String,
+    channels: u32,
+    bit_rate: String,
+    duration: String,
+    disposition: Disposition,
+    side_data_list: Vec<SideData>,
+}
+
+#[derive(Deserialize, Default)]
+struct Disposition {
+    #[serde(default)]
+    attached_pic: u8,
+}
+
+#[derive(Deserialize)]
+struct SideData {
+    rotation: Option<f64>,
+}
+
+/// Reads ffprobe's JSON.
+///
+/// # Errors
+/// When it is not JSON or names no track that can be played.
+pub fn parse(answer: &[u8]) -> Result<MediaInfo, String> {
+    let answer: Answer =
+        serde_json::from_slice(answer).map_err(|_| "ffprobe's answer is not JSON".to_owned())?;
+    let of_type = |wanted: &'static str| answer.streams.iter().filter(move |s| s.codec_type == wanted);
+    let total = kbps(answer.format.bit_rate.as_deref().unwrap_or_default());
+    let picture = of_type("video").find(|s| s.disposition.attached_pic == 0 && s.width > 0 && s.height > 0);
+    let video = picture.map(|s| video_info(s, total));
+    let audio = of_type("audio").find(|s| s.channels > 0).map(audio_info);
+    if video.is_none() && audio.is_none() {
+        return Err("holds neither picture nor sound".to_owned());
+    }
+    let duration_ms = answer.format.duration.as_deref().and_then(millis);
+    Ok(MediaInfo { duration_ms, video, audio })
+}
+
+fn video_info(stream: &Stream, total_kbps: Option<u32>) -> VideoInfo {
+    VideoInfo {
+        index: stream.index,
+        codec: stream.codec_name.clone(),
+        profile: stream.profile.clone(),
+        pixels: stream.pix_fmt.clone(),
+        width: stream.width,
+        height: stream.height,
+        fps: Rate::parse(&stream.avg_frame_rate),
+        base_fps: Rate::parse(&stream.r_frame_rate),
+        interlaced: !matches!(stream.field_order.as_str(), "" | "progressive" | "unknown"),
+        square: matches!(stream.sample_aspect_ratio.as_str(), "" | "1:1" | "0:1" | "N/A"),
+        rotation: stream.side_data_list.iter().find_map(|d| d.rotation).unwrap_or(0.0).round() as i32,
+        kbps: kbps(&stream.bit_rate).or(total_kbps),
+        duration_ms: millis(&stream.duration),
+    }
+}
+
+fn audio_info(stream: &Stream) -> AudioInfo {
+    AudioInfo {
+        index: stream.index,
+        codec: stream.codec_name.clone(),
+        profile: stream.profile.clone(),
+        sample_rate: stream.sample_rate.parse().unwrap_or(0),
+        channels: stream.channels,
+        kbps: kbps(&stream.bit_rate),
+    }
+}
+
+fn kbps(text: &str) -> Option<u32> {
+    text.parse::<u64>().ok().map(|bits| (bits / 1000).min(u64::from(u32::MAX)) as u32)
+}
+
+fn millis(text: &str) -> Option<u64> {
+    let seconds: f64 = text.parse().ok()?;
+    (seconds.is_finite() && seconds > 0.0).then(|| (seconds * 1000.0).round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cover_art_is_no_picture_and_the_first_tracks_count() {
+        let text = r#"{"streams":[
+            {"index":0,"codec_type":"video","codec_name":"mjpeg","width":500,"height":500,"disposition":{"attached_pic":1}},
+            {"index":1,"codec_type":"audio","codec_name":"aac","profile":"LC","sample_rate":"44100","channels":2,"bit_rate":"128000"}],
+            "format":{"duration":"3.500000"}}"#;
+        let info = parse(text.as_bytes()).unwrap();
+        assert_eq!(info.video, None);
+        assert_eq!(info.audio.unwrap().sample_rate, 44_100);
+        assert_eq!(info.duration_ms, Some(3500));
+    }
+
+    #[test]
+    fn nothing_playable_is_said_in_words() {
+        assert_eq!(parse(br#"{"streams":[],"format":{}}"#).unwrap_err(), "holds neither picture nor sound");
+        assert!(parse(b"oops").is_err());
+    }
+}

@@ -1,0 +1,86 @@
+//! The slate: a plain picture in the channel's profile, made by FFmpeg once, kept in a file, played from memory.
+
+use super::buffer::{Buffer, SourceTag};
+use super::child::{self, Tools};
+use super::flv::Cutter;
+use super::recipe;
+use crate::media::Shape;
+use bytes::BytesMut;
+use state::atomic;
+use state::profile::Profile;
+use std::path::Path;
+use std::time::Duration;
+
+/// Length of the loop: two GOPs.
+const SECONDS: u32 = 4;
+/// Refilled below this much in hand, ms.
+const LOW_MS: i64 = 1_000;
+const DEADLINE: Duration = Duration::from_secs(30);
+const MOST_BYTES: usize = 16 << 20;
+
+/// The pictures of one loop.
+#[derive(Debug)]
+pub struct Slate {
+    pictures: Vec<SourceTag>,
+    length_ms: f64,
+    shape: Shape,
+}
+
+impl Slate {
+    /// Reads the slate for this profile from `cache`, or has FFmpeg make it there.
+    ///
+    /// # Errors
+    /// Why there is no slate, in words.
+    pub async fn load_or_make(tools: &Tools, profile: &Profile, cache: &Path) -> Result<Slate, String> {
+        let rate = profile.fps.to_string().replace('/', "-");
+        let name = format!("slate-{}x{}-{rate}-{}k.flv", profile.width, profile.height, profile.video_kbps);
+        let path = cache.join(name);
+        if let Ok(bytes) = tokio::fs::read(&path).await
+            && let Ok(slate) = Slate::parse(&bytes, profile)
+        {
+            return Ok(slate);
+        }
+        let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
+        command.args(recipe::slate_arguments(profile, SECONDS));
+        let bytes = child::answer(command, DEADLINE, MOST_BYTES).await?;
+        let slate = Slate::parse(&bytes, profile)?;
+        // A slate that cannot be kept is made again by the next run.
+        if let Err(error) = atomic::private_folder(cache).and_then(|()| atomic::replace(&path, &bytes)) {
+            tracing::warn!(%error, "the slate cannot be kept in the cache");
+        }
+        Ok(slate)
+    }
+
+    fn parse(bytes: &[u8], profile: &Profile) -> Result<Slate, String> {
+        let fps = profile.fps.per_second();
+        let shape =
+            Shape::Video { width: profile.width, height: profile.height, fps, kbps: profile.video_kbps };
+        let mut buffer = Buffer::new(shape, false);
+        let (mut cutter, mut bytes) = (Cutter::default(), BytesMut::from(bytes));
+        while let Some(tag) = cutter.next(&mut bytes).map_err(|error| error.to_string())? {
+            buffer.push(tag);
+        }
+        let pictures: Vec<SourceTag> = buffer.video.into();
+        if !pictures.first().is_some_and(|t| t.idr) {
+            return Err("FFmpeg made no slate".to_owned());
+        }
+        let length_ms = pictures.len() as f64 * profile.fps.frame_ms();
+        Ok(Slate { pictures, length_ms, shape })
+    }
+
+    /// Size and rate of the pictures.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Appends whole loops until enough is in hand.
+    pub fn top_up(&self, buffer: &mut Buffer) {
+        while buffer.ahead_ms() < LOW_MS {
+            let first = self.pictures[0].pts();
+            let played = buffer.loops_ms;
+            let shift = played.round() as i64 - first;
+            buffer.video.extend(self.pictures.iter().map(|t| SourceTag { dts: t.dts + shift, ..t.clone() }));
+            buffer.loops_ms += self.length_ms;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The picture lane: decoding times that only grow, and the places where a stream may be left.
+
+use super::{HOUSE_DELAY_MS, Placed, has_no_more_pictures};
+use crate::media::{Tag, Track};
+use crate::source::buffer::{Buffer, SourceTag};
+use crate::source::feed::Feed;
+use std::sync::Arc;
+
+/// Pictures that are looked at before one is sent, to know whether the stream may be left after it. Deeper
+/// reordering than this is not used by any encoder in the field.
+const LOOK_AHEAD: usize = 8;
+
+/// What the lane has to offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A picture, due at this decoding time.
+    At(i64),
+    /// The feed has no more pictures.
+    Ended,
+    /// The feed has none in hand.
+    Dry,
+}
+
+#[derive(Debug)]
+pub(super) struct VideoLane {
+    on: Option<OnAir>,
+    last_dts: i64,
+    /// Latest presentation time that was sent.
+    max_pts: i64,
+    /// End of the picture shown last.
+    end: i64,
+    frame_ms: f64,
+}
+
+#[derive(Debug)]
+struct OnAir {
+    placed: Placed,
+    /// Added to decoding times, so that the feed's delay becomes the house's.
+    shift: i64,
+}
+
+impl OnAir {
+    /// Decoding time of a picture on the timeline, before it is held against the pictures around it.
+    fn natural_dts(&self, tag: &SourceTag) -> i64 {
+        tag.dts + self.placed.offset + self.shift
+    }
+}
+
+impl VideoLane {
+    pub(super) fn new(frame_ms: f64) -> Self {
+        Self { on: None, last_dts: -1, max_pts: HOUSE_DELAY_MS - 1, end: HOUSE_DELAY_MS, frame_ms }
+    }
+
+    /// Returns whether there was a feed before.
+    pub(super) fn switch(&mut self, placed: Placed, shift: i64, frame_ms: Option<f64>) -> bool {
+        self.frame_ms = frame_ms.unwrap_or(self.frame_ms);
+        self.on.replace(OnAir { placed, shift }).is_some()
+    }
+
+    pub(super) fn feed(&self) -> Option<&Arc<Feed>> {
+        self.on.as_ref().map(|on| &on.placed.feed)
+    }
+
+    pub(super) fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// When the next picture is due if it comes at the feed's rate.
+    pub(super) fn expected(&self) -> i64 {
+        self.last_dts + self.frame_ms.round() as i64
+    }
+
+    pub(super) fn position_ms(&self) -> i64 {
+        self.on.as_ref().map_or(0, |on| (self.end - on.placed.offset).max(0))
+    }
+
+    pub(super) fn next(&self) -> Next {
+        let Some(on) = &self.on else { return Next::Ended };
+        let buffer = on.placed.feed.buffer();
+        let Some(first) = buffer.video.front() else {
+            return if has_no_more_pictures(&buffer) { Next::Ended } else { Next::Dry };
+        };
+        // The last pictures in hand are kept back only at a place where the stream may be left.
+        let few = buffer.video.len() <= LOOK_AHEAD && !has_no_more_pictures(&buffer);
+        if few && self.clean(on, &buffer) {
+            return Next::Dry;
+        }
+        Next::At(self.dts_of(on, first))
+    }
+
+    pub(super) fn may_leave(&self) -> bool {
+        self.on.as_ref().is_none_or(|on| self.clean(on, &on.placed.feed.buffer()))
+    }
+
+    fn clean(&self, on: &OnAir, buffer: &Buffer) -> bool {
+        let coming = buffer.video.iter().take(LOOK_AHEAD).map(|t| t.pts() + on.placed.offset).min();
+        coming.is_none_or(|pts| self.max_pts < pts)
+    }
+
+    /// Decoding time: not after presentation where that is possible, and always after the picture before.
+    fn dts_of(&self, on: &OnAir, tag: &SourceTag) -> i64 {
+        let pts = tag.pts() + on.placed.offset;
+        on.natural_dts(tag).min(pts).max(self.last_dts + 1)
+    }
+
+    pub(super) fn emit(&mut self, out: &mut Vec<Tag>) {
+        let Some(on) = &self.on else { return };
+        let mut buffer = on.placed.feed.buffer();
+        let Some(mut picture) = buffer.video.pop_front() else { return };
+        let dts = self.dts_of(on, &picture);
+        let pts = (picture.pts() + on.placed.offset).max(dts);
+        let Some(config) = picture.config.take() else { return };
+        let next_idr = if picture.idr { self.next_idr(on, &buffer, pts) } else { None };
+        let cts = (pts - dts).min(0x7F_FFFF) as i32;
+        picture.body[2..5].copy_from_slice(&cts.to_be_bytes()[1..]);
+        let body = picture.body.freeze();
+        out.push(Tag { track: Track::Video, dts, cts, idr: picture.idr, next_idr, body, config });
+        drop(buffer);
+        self.last_dts = dts;
+        self.max_pts = self.max_pts.max(pts);
+        self.end = self.end.max(pts + self.frame_ms.round() as i64);
+    }
+
+    /// Decoding time of the next IDR picture: of this feed, or of whatever follows its end.
+    fn next_idr(&self, on: &OnAir, buffer: &Buffer, pts: i64) -> Option<i64> {
+        let of_feed = buffer.video.iter().find(|t| t.idr).map(|t| on.natural_dts(t));
+        of_feed.or_else(|| {
+            let last = buffer.video.iter().map(|t| t.pts() + on.placed.offset).max().unwrap_or(pts);
+            buffer.end.is_some().then(|| last + self.frame_ms.round() as i64 - HOUSE_DELAY_MS)
+        })
+    }
+}
