@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them. This is what CI runs.
+set -euo pipefail
+# shellcheck source=scripts/needs.sh
+. "$(dirname "$0")/needs.sh"
+cd "$root_folder"
+
+case "${1:-}" in
+  -h | --help)
+    say "usage: scripts/test.sh   install what is missing (apt-get, npm), then run every check and every test"
+    exit 0
+    ;;
+  '') ;;
+  *) die "unknown argument $1; see --help" ;;
+esac
+
+need_packages ca-certificates curl jq openssl procps shellcheck fonts-dejavu-core \
+  nginx libnginx-mod-rtmp libnginx-mod-stream chromium
+need_ffmpeg
+need_rust
+command -v npm >/dev/null || need_packages nodejs npm
+rustup component add rustfmt clippy >/dev/null 2>&1 || true
+
+began=$SECONDS
+step "rustfmt"
+cargo fmt --all --check
+step "clippy"
+cargo clippy --locked --workspace --all-targets -- -D warnings
+step "shellcheck"
+shellcheck -x scripts/*.sh .ci/run
+step "build"
+build debug --workspace
+step "browser packages"
+(cd tests/browser && npm ci --no-audit --no-fund --loglevel=error)
+step "tests"
+# Each end-to-end test runs a channel of its own; more than two at a time would starve them on two cores.
+RUST_TEST_THREADS=2 cargo test --locked --workspace --no-fail-fast
+step "demo"
+scripts/demo.sh --check 30
+say "all checks passed in $((SECONDS - began)) s"
