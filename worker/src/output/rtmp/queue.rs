@@ -11,14 +11,23 @@ const MAX_TAGS: usize = 1024;
 /// Most bytes that wait: about ten seconds of 6 Mbit/s.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// Why an IDR is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    /// A connection can begin nowhere else.
+    Beginning,
+    /// A slow peer made us drop what the next pictures refer to.
+    Loss,
+}
+
 /// Tags in order. The first tag after `open`, and after every gap, is an IDR.
 #[derive(Debug)]
 pub(super) struct Queue {
     tags: VecDeque<Tag>,
     bytes: usize,
     connected: bool,
-    /// Whether everything up to the next IDR is of no use.
-    awaits_idr: bool,
+    /// Why everything up to the next IDR is of no use, if it is.
+    gap: Option<Gap>,
     dropped: u64,
     /// Configuration of the newest audio tag, for the beginning of a connection.
     audio: Option<Arc<TrackConfig>>,
@@ -26,7 +35,14 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new() -> Self {
-        Self { tags: VecDeque::new(), bytes: 0, connected: false, awaits_idr: true, dropped: 0, audio: None }
+        Self {
+            tags: VecDeque::new(),
+            bytes: 0,
+            connected: false,
+            gap: Some(Gap::Beginning),
+            dropped: 0,
+            audio: None,
+        }
     }
 
     /// Adds a tag. Without a connection an IDR replaces all before it; with one, a full queue loses everything up
@@ -36,16 +52,18 @@ impl Queue {
             self.audio = Some(Arc::clone(&tag.config));
         }
         if tag.idr && !self.connected {
-            self.clear(0);
+            self.keep(0);
         }
         while self.is_full_for(tag) && !self.tags.is_empty() {
             self.make_room();
         }
-        if (self.awaits_idr && !tag.idr) || self.is_full_for(tag) {
-            self.awaits_idr |= tag.track == Track::Video;
-            return self.count(1);
+        if self.gap == Some(Gap::Beginning) && !tag.idr {
+            return;
         }
-        self.awaits_idr = false;
+        if (self.gap.is_some() && !tag.idr) || self.is_full_for(tag) {
+            return self.lose(1);
+        }
+        self.gap = None;
         self.bytes += tag.body.len();
         self.tags.push_back(tag.clone());
     }
@@ -76,7 +94,10 @@ impl Queue {
             self.tags.push_front(tag);
         }
         let newest = self.tags.iter().rposition(|tag| tag.idr);
-        self.clear(self.tags.len() - newest.unwrap_or(self.tags.len()));
+        self.keep(newest.map_or(0, |at| self.tags.len() - at));
+        if self.tags.is_empty() {
+            self.gap = Some(Gap::Beginning);
+        }
     }
 
     /// Configuration of the newest audio.
@@ -95,22 +116,26 @@ impl Queue {
 
     fn make_room(&mut self) {
         let newest = self.tags.iter().rposition(|tag| tag.idr).filter(|at| *at > 0);
-        let kept = self.tags.len() - newest.unwrap_or(self.tags.len());
-        self.count(self.tags.len() - kept);
-        self.clear(kept);
+        let kept = newest.map_or(0, |at| self.tags.len() - at);
+        self.lose(self.tags.len() - kept);
+        self.keep(kept);
+        if kept > 0 {
+            self.gap = None;
+        }
     }
 
     /// Forgets all but the newest `kept` tags.
-    fn clear(&mut self, kept: usize) {
+    fn keep(&mut self, kept: usize) {
         let gone: Vec<Tag> = self.tags.drain(..self.tags.len() - kept).collect();
         self.bytes -= size(&gone);
-        self.awaits_idr |= self.tags.is_empty();
     }
 
-    fn count(&mut self, lost: usize) {
+    /// So many tags are lost, and what follows them is of no use until an IDR.
+    fn lose(&mut self, tags: usize) {
         if self.connected {
-            self.dropped += lost as u64;
+            self.dropped += tags as u64;
         }
+        self.gap = Some(if self.connected { Gap::Loss } else { Gap::Beginning });
     }
 }
 
@@ -128,7 +153,12 @@ mod tests {
     fn tag(track: Track, dts: i64, idr: bool, length: usize) -> Tag {
         let shape = Shape::Audio { sample_rate: 48_000, channels: 2, kbps: 0 };
         let config = Arc::new(TrackConfig { header: Bytes::new(), shape });
-        Tag { track, dts, cts: 0, idr, next_idr: None, body: vec![0; length].into(), config }
+        Tag { track, dts, cts: 0, idr, next_idr: None, body: zeros(length), config }
+    }
+
+    fn zeros(length: usize) -> Bytes {
+        static ZEROS: [u8; 3_000_000] = [0; 3_000_000];
+        Bytes::from_static(&ZEROS[..length])
     }
 
     /// `I` an IDR, `p` another picture, `a` audio; times count from `from`.
