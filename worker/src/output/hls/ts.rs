@@ -12,8 +12,8 @@ const VIDEO_PID: u16 = 0x100;
 const AUDIO_PID: u16 = 0x101;
 /// Added to channel time, so that nothing near 0 becomes negative.
 const SHIFT_MS: i64 = 1000;
-/// How far the programme clock is behind decoding.
-const PCR_DELAY_MS: i64 = 100;
+/// How far the programme clock is behind decoding: more than sound may wait, so that nothing comes too late.
+const PCR_DELAY_MS: i64 = 400;
 /// Longest time between two programme clock references (ISO 13818-1, 2.7.2), with room to spare.
 const PCR_INTERVAL_MS: i64 = 80;
 /// Audio frames that share one PES packet: few enough that sound is never far behind its picture.
