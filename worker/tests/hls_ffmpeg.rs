@@ -96,7 +96,9 @@ fn four_clips_play_through_with_every_frame_and_no_error() {
         timeline.append(clip);
     }
     let dir = tempfile::tempdir().unwrap();
+    let began = Instant::now();
     run(dir.path(), 100, 1, &timeline.tags);
+    assert!(began.elapsed() >= Duration::from_secs(1), "two versions within half a target duration");
 
     let text = playlist(dir.path());
     assert!(segments(&text).len() > 12, "{text}");
