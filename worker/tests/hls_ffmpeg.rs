@@ -1,10 +1,12 @@
 //! HLS end to end: clips made by FFmpeg go through the output, and FFmpeg plays the playlist.
 
+#![allow(clippy::unwrap_used)] // clippy knows tests only inside of `#[test]` functions
+
 mod clips;
 
 use clips::{Clip, Timeline};
 use state::wire::HlsSpec;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,7 +96,9 @@ fn four_clips_play_through_with_every_frame_and_no_error() {
         timeline.append(clip);
     }
     let dir = tempfile::tempdir().unwrap();
+    let began = Instant::now();
     run(dir.path(), 100, 1, &timeline.tags);
+    assert!(began.elapsed() >= Duration::from_secs(1), "two versions within half a target duration");
 
     let text = playlist(dir.path());
     assert!(segments(&text).len() > 12, "{text}");
@@ -166,6 +170,13 @@ fn a_restart_goes_on_with_the_playlist() {
     assert_eq!(value(&third, "#EXT-X-DISCONTINUITY-SEQUENCE:") + open, 2, "{third}");
 }
 
+/// The three highest bits of the first picture's presentation time (ISO 13818-1, 2.4.3.7).
+fn clock_top(segment: &Path) -> u8 {
+    let bytes = std::fs::read(segment).unwrap();
+    let picture = bytes.windows(4).position(|start| start == [0, 0, 1, 0xE0]).unwrap();
+    bytes[picture + 9] >> 1 & 7
+}
+
 #[test]
 fn the_33_bit_clock_wraps_without_a_trace() {
     let clips = tempfile::tempdir().unwrap();
@@ -176,7 +187,11 @@ fn the_33_bit_clock_wraps_without_a_trace() {
     timeline.append(&clip);
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), 100, 1, &timeline.tags);
-    assert!(!playlist(dir.path()).contains("DISCONTINUITY\n"));
+    let text = playlist(dir.path());
+    assert!(!text.contains("DISCONTINUITY\n"), "{text}");
+    let names = segments(&text);
+    assert_eq!(clock_top(&dir.path().join(names[0])), 7);
+    assert_eq!(clock_top(&dir.path().join(names[names.len() - 1])), 0);
     assert_eq!(decode_playlist(dir.path()), "");
     assert_eq!(frames(dir.path(), "v"), count(&timeline.tags, Track::Video));
 }
@@ -202,6 +217,82 @@ fn a_folder_that_cannot_be_written_is_reported_and_recovered_from() {
     hls.finish(DEADLINE);
     assert_eq!(value(&playlist(&dir), "#EXT-X-MEDIA-SEQUENCE:"), 0);
     assert_eq!(decode_playlist(&dir), "");
+}
+
+/// Puts something else where the segment's unfinished file will be.
+fn unfinished(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!(".{name}.tmp"))
+}
+
+#[test]
+fn a_full_disk_costs_segments_and_no_number() {
+    let clips = tempfile::tempdir().unwrap();
+    let mut timeline = Timeline::starting_at(0);
+    timeline.append(&Clip::wide(clips.path()));
+    timeline.append(&Clip::wide(clips.path()));
+    let dir = tempfile::tempdir().unwrap();
+    let mut hls = Hls::start(spec(dir.path(), 100), 1, state::now(), Arc::default()).unwrap();
+    let (before, after) = timeline.tags.split_at(timeline.tags.len() / 2);
+    before.iter().for_each(|tag| hls.send(tag));
+    wait_until("a segment is published", || hls.seen().last_segment_at.is_some());
+    let full = (3..20).map(|number| unfinished(dir.path(), &format!("1-{number}.ts")));
+    let full = full.filter(|path| !path.exists() && std::os::unix::fs::symlink("/dev/full", path).is_ok());
+    assert!(full.count() > 0);
+    after.iter().for_each(|tag| hls.send(tag));
+    hls.finish(DEADLINE);
+
+    let text = playlist(dir.path());
+    let expected: Vec<_> = (0..segments(&text).len()).map(|number| format!("1-{number}.ts")).collect();
+    assert_eq!(segments(&text), expected);
+    assert!(text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
+    assert_eq!(decode_playlist(dir.path()), "");
+}
+
+#[test]
+fn a_folder_that_was_deleted_comes_back_and_counts_on() {
+    let clips = tempfile::tempdir().unwrap();
+    let mut timeline = Timeline::starting_at(0);
+    timeline.append(&Clip::wide(clips.path()));
+    timeline.append(&Clip::wide(clips.path()));
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("hls");
+    let mut hls = Hls::start(spec(&dir, 100), 1, state::now(), Arc::default()).unwrap();
+    let (before, after) = timeline.tags.split_at(timeline.tags.len() / 2);
+    before.iter().for_each(|tag| hls.send(tag));
+    wait_until("a segment is published", || hls.seen().last_segment_at.is_some());
+    wait_until("nothing new came in between", || std::fs::remove_dir_all(&dir).is_ok());
+    after.iter().for_each(|tag| hls.send(tag));
+    hls.finish(DEADLINE);
+
+    let text = playlist(&dir);
+    assert!(value(&text, "#EXT-X-MEDIA-SEQUENCE:") > 0, "{text}");
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{text}");
+    assert_eq!(decode_playlist(&dir), "");
+}
+
+#[test]
+fn a_disk_that_hangs_makes_nobody_wait() {
+    let clips = tempfile::tempdir().unwrap();
+    let clip = Clip::wide(clips.path());
+    let mut timeline = Timeline::starting_at(0);
+    (0..12).for_each(|_| timeline.append(&clip));
+    let dir = tempfile::tempdir().unwrap();
+    let mut hls = Hls::start(spec(dir.path(), 100), 1, state::now(), Arc::default()).unwrap();
+    // The folder is looked through at the start, so wait until that is over.
+    hls.send(&timeline.tags[0]);
+    let pipe = unfinished(dir.path(), "1-2.ts");
+    let tags = &mut timeline.tags[1..].iter();
+    tags.by_ref().take_while(|tag| tag.dts < 3_000).for_each(|tag| hls.send(tag));
+    wait_until("a segment is published", || hls.seen().last_segment_at.is_some());
+    // Whoever opens a pipe that nobody reads waits for ever.
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    tags.for_each(|tag| hls.send(tag));
+    let error = hls.seen().error.unwrap();
+    assert!(error.contains("too slow"), "{error}");
+    let began = Instant::now();
+    hls.finish(Duration::from_millis(100));
+    assert!(began.elapsed() < DEADLINE);
+    drop(std::fs::File::open(&pipe).unwrap());
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

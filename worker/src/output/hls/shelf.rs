@@ -172,3 +172,135 @@ impl Record {
         self.version == VERSION && names.all(|name| sequence_of(name).is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::hls::folder::RECORD;
+    use std::collections::BTreeSet;
+    use std::io::Write;
+    use std::path::Path;
+
+    fn plan(dir: &Path, epoch: u64) -> Plan {
+        Plan { dir: dir.to_owned(), epoch, target_s: 4, window: 6, first_sequence: 0, anchor_ms: 0 }
+    }
+
+    fn write(shelf: &mut Shelf, start_ms: i64) {
+        let (name, mut file) = shelf.create().unwrap();
+        file.write_all(b"segment").unwrap();
+        let new = Finished {
+            start_ms,
+            duration_ms: 4_000,
+            wall_ms: start_ms,
+            discontinuity: start_ms == 0,
+            independent: true,
+            bytes: 7,
+        };
+        shelf.append(name, new).unwrap();
+    }
+
+    /// A run of `count` segments, published one by one, from `wall_ms` on.
+    fn run(plan: &Plan, count: i64, wall_ms: i64) -> Shelf {
+        let mut shelf = Shelf::open(plan, wall_ms).unwrap();
+        for number in 0..count {
+            write(&mut shelf, number * 4_000);
+            shelf.publish(wall_ms + number * 4_000).unwrap();
+            shelf.sweep(wall_ms + number * 4_000).unwrap();
+        }
+        shelf
+    }
+
+    fn playlist(dir: &Path) -> String {
+        std::fs::read_to_string(dir.join(PLAYLIST)).unwrap()
+    }
+
+    fn files(dir: &Path) -> BTreeSet<String> {
+        let names =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".ts")).collect()
+    }
+
+    #[test]
+    fn a_segment_stays_for_its_length_and_that_of_the_playlist_and_goes_then() {
+        let dir = tempfile::tempdir().unwrap();
+        // The window is 24 s, so the segment that left at the seventh publication (24 s) is due at 24 + 28 s.
+        let mut shelf = run(&plan(dir.path(), 1), 7, 0);
+        assert!(!playlist(dir.path()).contains("1-0.ts"));
+        shelf.sweep(51_999).unwrap();
+        assert!(files(dir.path()).contains("1-0.ts"));
+        shelf.sweep(52_000).unwrap();
+        assert!(!files(dir.path()).contains("1-0.ts"));
+        assert_eq!(files(dir.path()).len(), 6);
+    }
+
+    #[test]
+    fn a_run_goes_on_where_the_one_before_ended_and_its_files_go() {
+        let dir = tempfile::tempdir().unwrap();
+        run(&plan(dir.path(), 1), 7, 0);
+        run(&plan(dir.path(), 2), 1, 100_000);
+        let text = playlist(dir.path());
+        assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:2\n"), "{text}");
+        assert!(text.contains("1-6.ts\n#EXT-X-DISCONTINUITY\n"), "{text}");
+        run(&plan(dir.path(), 3), 40, 200_000);
+        assert!(files(dir.path()).iter().all(|name| name.starts_with("3-")), "{:?}", files(dir.path()));
+        assert!(playlist(dir.path()).contains("#EXT-X-DISCONTINUITY-SEQUENCE:2\n"));
+    }
+
+    #[test]
+    fn a_broken_or_missing_record_never_takes_numbers_back() {
+        for broken in [Some("{\"version\":1,"), Some("{}"), Some(""), None] {
+            let dir = tempfile::tempdir().unwrap();
+            run(&plan(dir.path(), 1), 9, 0);
+            match broken {
+                Some(text) => std::fs::write(dir.path().join(RECORD), text).unwrap(),
+                None => std::fs::remove_file(dir.path().join(RECORD)).unwrap(),
+            }
+            let mut shelf = run(&plan(dir.path(), 1), 1, 100_000);
+            let text = playlist(dir.path());
+            assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:9\n#EXT-X-DISCONTINUITY-SEQUENCE:9\n"), "{text}");
+            assert!(text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
+            shelf.sweep(200_000).unwrap();
+            assert_eq!(files(dir.path()), BTreeSet::from(["1-9.ts".to_owned()]), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_begins_where_it_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = run(&Plan { first_sequence: 5_000, ..plan(dir.path(), 9) }, 1, 0);
+        assert_eq!(shelf.next_sequence(), 5_001);
+        assert_eq!(files(dir.path()), BTreeSet::from(["9-5000.ts".to_owned()]));
+    }
+
+    #[test]
+    fn a_listed_file_that_is_gone_takes_those_before_it_along() {
+        let dir = tempfile::tempdir().unwrap();
+        run(&plan(dir.path(), 1), 6, 0);
+        std::fs::remove_file(dir.path().join("1-3.ts")).unwrap();
+        run(&plan(dir.path(), 2), 1, 24_000);
+        let text = playlist(dir.path());
+        let listed: Vec<_> = text.lines().filter(|line| line.ends_with(".ts")).collect();
+        assert_eq!(listed, ["1-4.ts", "1-5.ts", "2-6.ts"]);
+        assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:4\n"), "{text}");
+    }
+
+    #[test]
+    fn a_record_that_names_foreign_files_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        run(&plan(dir.path(), 1), 2, 0);
+        let record = std::fs::read_to_string(dir.path().join(RECORD)).unwrap();
+        std::fs::write(dir.path().join(RECORD), record.replace("1-0.ts", "../../secret.ts")).unwrap();
+        run(&plan(dir.path(), 2), 1, 0);
+        assert!(!playlist(dir.path()).contains("secret"));
+    }
+
+    #[test]
+    fn a_segment_that_was_never_published_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut shelf = run(&plan(dir.path(), 1), 2, 0);
+        write(&mut shelf, 8_000);
+        drop(shelf);
+        run(&plan(dir.path(), 1), 1, 20_000);
+        assert!(playlist(dir.path()).contains("1-2-1.ts\n"));
+    }
+}

@@ -12,8 +12,8 @@ const VIDEO_PID: u16 = 0x100;
 const AUDIO_PID: u16 = 0x101;
 /// Added to channel time, so that nothing near 0 becomes negative.
 const SHIFT_MS: i64 = 1000;
-/// How far the programme clock is behind decoding.
-const PCR_DELAY_MS: i64 = 100;
+/// How far the programme clock is behind decoding: more than sound may wait, so that nothing comes too late.
+const PCR_DELAY_MS: i64 = 400;
 /// Longest time between two programme clock references (ISO 13818-1, 2.7.2), with room to spare.
 const PCR_INTERVAL_MS: i64 = 80;
 /// Audio frames that share one PES packet: few enough that sound is never far behind its picture.
@@ -297,4 +297,73 @@ fn crc32(bytes: &[u8]) -> u32 {
             if crc >> 31 == 1 { crc << 1 ^ 0x04C1_1DB7 } else { crc << 1 }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Payload of a packet, past its adaptation field.
+    fn payload(packet: &[u8]) -> &[u8] {
+        let field = if packet[3] & 0x20 == 0 { 0 } else { 1 + usize::from(packet[4]) };
+        if packet[3] & 0x10 == 0 { &[] } else { &packet[4 + field..] }
+    }
+
+    /// The programme clock in a packet, in ticks.
+    fn clock(packet: &[u8]) -> Option<u64> {
+        let said = packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x10 != 0;
+        said.then(|| {
+            packet[6..10].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)) << 1
+                | u64::from(packet[10] >> 7)
+        })
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_mpeg() {
+        assert_eq!(crc32(b"123456789"), 0x0376_E6E7);
+    }
+
+    #[test]
+    fn the_clock_is_33_bits_and_wraps() {
+        let wrap = (1_i64 << 33) / 90 - SHIFT_MS;
+        assert_eq!(ticks(-SHIFT_MS), 0);
+        assert_eq!((ticks(wrap) >> 20, ticks(wrap + 1)), (0x1FFF, 28));
+        assert_eq!(timestamp(2, -SHIFT_MS), [0x21, 0, 1, 0, 1]);
+        assert_eq!(timestamp(3, wrap)[0], 0x3F);
+    }
+
+    #[test]
+    fn the_clock_goes_on_while_the_picture_is_held() {
+        let mut muxer = Muxer::default();
+        let mut out = Vec::new();
+        muxer.begin(true, &mut out);
+        for number in 0..20 {
+            let pts = number * 100;
+            muxer.waiting = Waiting { bytes: vec![0; 50], frames: 1, pts, end: pts };
+            muxer.flush(&mut out);
+        }
+        let clocks: Vec<_> = out.chunks(PACKET).filter_map(clock).collect();
+        assert_eq!(clocks.len(), 20);
+        assert!(clocks.windows(2).all(|pair| pair[1] - pair[0] == 9_000), "{clocks:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_arrives(pes in prop::collection::vec(any::<u8>(), 1..1_000), idr: bool, torn: bool, at: Option<i32>) {
+            let mut counter = Counter { next: 13, torn };
+            let mut out = Vec::new();
+            let first = Adaptation { random_access: idr, pcr: at.map(i64::from) };
+            packets(VIDEO_PID, &mut counter, first, &pes, &mut out);
+            let joined: Vec<u8> = out.chunks(PACKET).flat_map(payload).copied().collect();
+            prop_assert_eq!(joined, pes);
+            prop_assert_eq!(out.len() % PACKET, 0);
+            for (number, packet) in out.chunks(PACKET).enumerate() {
+                prop_assert_eq!(usize::from(packet[3] & 0x0F), (13 + number) % 16);
+                prop_assert_eq!(packet[1] & 0x40 != 0, number == 0);
+                prop_assert_eq!(clock(packet).is_some(), number == 0 && at.is_some());
+            }
+            prop_assert!(!counter.torn);
+        }
+    }
 }

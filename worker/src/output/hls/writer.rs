@@ -212,18 +212,27 @@ impl Work {
 
     fn trouble(&mut self, what: &str, error: &io::Error) {
         self.shared.fail(format!("cannot {what} in {}: {error}", self.plan.dir.display()));
-        if error.kind() == io::ErrorKind::StorageFull
-            && let Some(shelf) = &mut self.shelf
-            && let Err(error) = shelf.make_room()
-        {
-            tracing::warn!(%error, "cannot delete old HLS segments");
+        let Some(shelf) = &mut self.shelf else { return };
+        match error.kind() {
+            io::ErrorKind::StorageFull => {
+                if let Err(error) = shelf.make_room() {
+                    tracing::warn!(%error, "cannot delete old HLS segments");
+                }
+            }
+            // Somebody deleted the folder: begin a new one, and count on.
+            io::ErrorKind::NotFound => {
+                self.plan.first_sequence = shelf.next_sequence();
+                (self.shelf, self.unpublished) = (None, false);
+            }
+            _ => {}
         }
     }
 
     fn open(&mut self) -> io::Result<()> {
         if self.shelf.is_none() {
             let shelf = Shelf::open(&self.plan, state::now().as_millisecond())?;
-            self.shared.lock().next_sequence = shelf.next_sequence();
+            let mut seen = self.shared.lock();
+            (seen.segments, seen.next_sequence) = (shelf.listed(), shelf.next_sequence());
             self.shelf = Some(shelf);
         }
         Ok(())
