@@ -1,0 +1,93 @@
+//! The measures themselves: clean clips pass, and each kind of damage done on purpose is caught.
+
+use anyhow::Result;
+use e2e::analysis::{Limits, Verdict, judge};
+use e2e::media::{Clip, WITH_B, ffmpeg, run};
+use e2e::recording::Recording;
+use e2e::zoo::{self, Animal};
+use std::path::{Path, PathBuf};
+
+fn read(path: &Path, animal: &Animal) -> Result<Verdict> {
+    let recording = Recording::read(path)?;
+    Ok(judge(&recording, std::slice::from_ref(animal), &Limits::default()))
+}
+
+/// A clip, re-encoded with `options`, as a recording would hold it.
+fn damaged(folder: &Path, options: &[&str]) -> Result<(PathBuf, Animal)> {
+    let clip = Clip { video: WITH_B, ..Clip::plain("measure.mp4", 40) };
+    let path = folder.join("damaged.flv");
+    let mut command = ffmpeg();
+    command.arg("-i").arg(clip.make()?).args(["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"]);
+    run(command.args(options).arg(&path))?;
+    Ok((path, Animal::new(clip)))
+}
+
+fn words(options: &[&str]) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    let (path, animal) = damaged(folder.path(), options)?;
+    Ok(read(&path, &animal)?.to_string())
+}
+
+#[test]
+fn every_clip_of_the_zoo_is_what_it_says() -> Result<()> {
+    for animal in zoo::playable() {
+        let verdict = read(&animal.clip.make()?, &animal)?;
+        assert!(verdict.problems.is_empty(), "{}\n{verdict}", animal.clip.file);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_clean_recording_passes() -> Result<()> {
+    let text = words(&[])?;
+    assert!(!text.contains("PROBLEM"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn scaled_pictures_between_bars_at_a_low_bitrate_are_still_read() -> Result<()> {
+    let text = words(&["-vf", "scale=426:240,pad=640:480:-1:-1", "-b:v", "200k"])?;
+    assert!(!text.contains("PROBLEM"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn dropped_pictures_are_caught() -> Result<()> {
+    let text = words(&["-vf", "select='not(between(n,30,32))'", "-vsync", "vfr"])?;
+    assert!(text.contains("3 pictures lost"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_missing_first_and_last_picture_are_caught() -> Result<()> {
+    let text = words(&["-vf", "select='between(n,1,88)'", "-vsync", "vfr"])?;
+    assert!(text.contains("pictures 1..=88 seen, 0..=89 expected"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn late_sound_is_caught() -> Result<()> {
+    let text = words(&["-af", "adelay=80:all=1"])?;
+    assert!(text.contains("ms off the picture"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_hole_in_the_sound_is_caught() -> Result<()> {
+    let text = words(&["-af", "volume=0:enable='between(t,1.9,2.0)'"])?;
+    assert!(text.contains("ms of sound are missing"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn damaged_data_is_a_decode_error() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (path, animal) = damaged(folder.path(), &["-g", "90"])?;
+    let mut bytes = std::fs::read(&path)?;
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 3000].iter_mut().for_each(|b| *b ^= 0x5A);
+    std::fs::write(&path, bytes)?;
+    let text = read(&path, &animal)?.to_string();
+    assert!(text.contains("decode errors"), "{text}");
+    Ok(())
+}
