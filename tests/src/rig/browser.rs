@@ -12,9 +12,11 @@ use crate::media::run;
 pub fn watch(url: &str, seconds: u32) -> Result<Value> {
     let folder = folder();
     install(&folder)?;
-    let mut command = Command::new("node");
-    command.arg("play.mjs").args(["--url", url, "--seconds", &seconds.to_string()]).current_dir(&folder);
-    let text = run(&mut command).context("play in Chromium")?;
+    // The script has a deadline of its own; this one is for a browser that hangs.
+    let limit = (seconds * 2 + 60).to_string();
+    let mut command = Command::new("timeout");
+    command.args([&limit, "node", "play.mjs", "--url", url, "--seconds", &seconds.to_string()]);
+    let text = run(command.current_dir(&folder)).context("play in Chromium")?;
     serde_json::from_slice(&text).context("read what the browser saw")
 }
 
