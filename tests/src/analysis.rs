@@ -118,6 +118,30 @@ pub fn runs(recording: &Recording) -> Vec<Run> {
     found
 }
 
+/// A recording of a loop that was stopped somewhere: without its last item, which is cut off.
+pub fn without_last_run(mut recording: Recording) -> Recording {
+    let Some(end) = runs(&recording).last().map(Run::start) else { return recording };
+    recording.pictures.retain(|p| p.pts < end);
+    recording.packets.retain(|p| p.pts < end);
+    recording.sound.pieces.retain(|(_, pts)| *pts < end);
+    let samples = recording.sound.pieces.last().map_or(0, |(start, _)| *start);
+    recording.sound.samples.truncate(samples);
+    recording.sound.pieces.pop();
+    recording
+}
+
+/// Judges the recording of a loop over `items` that was stopped somewhere. At least `least` of its runs are whole.
+pub fn judge_loop(recording: Recording, items: &[Animal], least: usize, limits: &Limits) -> Verdict {
+    let recording = without_last_run(recording);
+    let whole = runs(&recording).len();
+    let played: Vec<Animal> = items.iter().cycle().take(whole).cloned().collect();
+    let mut verdict = judge(&recording, &played, limits);
+    if whole < least {
+        verdict.problems.push(format!("{whole} whole items on the air, at least {least} expected"));
+    }
+    verdict
+}
+
 /// Compares a recording with what was played. Cut-off runs at both ends of a recording are the caller's to leave
 /// out: `items` says which runs must be there, in order, and each is judged.
 pub fn judge(recording: &Recording, items: &[Animal], limits: &Limits) -> Verdict {
@@ -167,7 +191,8 @@ fn row(run: &Run, animal: &Animal, before: Option<(&Run, &Animal)>, beeps: &[f64
 fn item_problems(row: &Row, animal: &Animal, limits: &Limits) -> Vec<String> {
     let mut found = Vec::new();
     let name = &row.name;
-    if (row.seen.start, row.seen.end) != (animal.first, animal.last) {
+    let last_is_right = row.seen.end == animal.last || animal.cut && row.seen.end < animal.last;
+    if row.seen.start != animal.first || !last_is_right {
         let (first, last) = (animal.first, animal.last);
         found.push(format!(
             "{name}: pictures {}..={} seen, {first}..={last} expected",
@@ -181,7 +206,7 @@ fn item_problems(row: &Row, animal: &Animal, limits: &Limits) -> Vec<String> {
         found.push(format!("{name}: sound is {worst:+.0} ms off the picture"));
     }
     let wanted = animal.beeps();
-    if row.offsets.len() < wanted {
+    if row.offsets.len() < wanted && !animal.cut {
         found.push(format!("{name}: {} of {wanted} marks seen and heard", row.offsets.len()));
     }
     // A picture that begins late is waited for with the picture before it: a hold, not a gap.

@@ -52,13 +52,15 @@ pub struct Animal {
     pub last: u16,
     /// Whether pictures between them may be missing or repeated: those that the clip itself leaves out.
     pub uneven: bool,
+    /// Whether the file ends before the picture does, so that any last picture is right.
+    pub cut: bool,
 }
 
 impl Animal {
     /// A clip of which every picture must be seen.
     pub fn new(clip: Clip) -> Self {
         let last = clip.frames() - 1;
-        Animal { clip, first: 0, last, uneven: false }
+        Animal { clip, first: 0, last, uneven: false, cut: false }
     }
 
     /// Marks that must be both seen and heard.
@@ -123,13 +125,33 @@ fn late_video(file: &'static str, item: u8, marker: Option<Range<f64>>) -> Clip 
 }
 
 /// File that is cut in the middle of its media data; its moov is at the start, so it opens well.
-pub fn truncated() -> Clip {
-    Clip {
+pub fn truncated() -> Animal {
+    let clip = Clip {
         container: &["-movflags", "+faststart"],
         video: NO_B,
         then: Then::CutAt { part: 0.6 },
         ..Clip::plain("33-truncated.mp4", 33)
-    }
+    };
+    Animal { cut: true, ..Animal::new(clip) }
+}
+
+/// What is played last, to show that the broken ones before it did no harm.
+pub fn after_the_broken() -> Animal {
+    Animal::new(Clip::plain("34-after-the-broken.mp4", 34).lasting(2.0))
+}
+
+/// Three ordinary files of different making: without B-frames, with, and one whose sound ends 0.4 s early.
+pub fn sample() -> Vec<Animal> {
+    let early = Clip::plain("03-audio-ends-early.mp4", 3).sounding(sound(48_000, 2, 0.0..2.6));
+    [Clip::plain("01-no-b-frames.mp4", 1), Clip { video: WITH_B, ..Clip::plain("02-b-frames.mp4", 2) }, early]
+        .into_iter()
+        .map(Animal::new)
+        .collect()
+}
+
+/// Puts clips into a folder.
+pub fn put_into(folder: &Path, animals: &[Animal]) -> Result<()> {
+    animals.iter().try_for_each(|animal| animal.clip.put_into(folder).map(drop))
 }
 
 /// Names of the files that [`put_broken_into`] makes and that cannot be played at all.

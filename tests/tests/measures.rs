@@ -1,7 +1,7 @@
 //! The measures themselves: clean clips pass, and each kind of damage done on purpose is caught.
 
 use anyhow::Result;
-use e2e::analysis::{Limits, Verdict, judge};
+use e2e::analysis::{Limits, Verdict, judge, judge_loop};
 use e2e::media::{Clip, WITH_B, ffmpeg, run};
 use e2e::recording::Recording;
 use e2e::zoo::{self, Animal};
@@ -89,5 +89,47 @@ fn damaged_data_is_a_decode_error() -> Result<()> {
     std::fs::write(&path, bytes)?;
     let text = read(&path, &animal)?.to_string();
     assert!(text.contains("decode errors"), "{text}");
+    Ok(())
+}
+
+/// A recording of these files one after the other, as a re-encoder would make it.
+fn joined(order: [usize; 4], options: &[&str]) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("joined.flv");
+    let mut command = ffmpeg();
+    for n in order {
+        command.arg("-i").arg(zoo::sample()[n].clip.make()?);
+    }
+    command.args(["-filter_complex", "concat=n=4:v=1:a=1[v][a]", "-map", "[v]", "-map", "[a]"]);
+    run(command.args(["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"]).args(options).arg(&path))?;
+    let verdict = judge_loop(Recording::read(&path)?, &zoo::sample(), 3, &Limits::default());
+    Ok(verdict.to_string())
+}
+
+#[test]
+fn a_loop_that_was_stopped_in_the_middle_is_judged_without_its_last_item() -> Result<()> {
+    let text = joined([0, 1, 2, 0], &["-t", "10"])?;
+    assert!(!text.contains("PROBLEM"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_order_is_caught() -> Result<()> {
+    let text = joined([0, 2, 1, 0], &[])?;
+    assert!(text.contains("items on the air were [1, 3, 2] and not [1, 2, 3]"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn too_few_items_are_caught() -> Result<()> {
+    let text = joined([0, 1, 2, 0], &["-t", "5"])?;
+    assert!(text.contains("1 whole items on the air, at least 3 expected"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_picture_that_stands_still_at_a_boundary_is_caught() -> Result<()> {
+    let text = joined([0, 1, 2, 0], &["-bsf:v", "setts=ts=TS+gte(N\\,90)*100"])?;
+    assert!(text.contains("ms too long without a picture"), "{text}");
     Ok(())
 }

@@ -7,3 +7,4 @@ pub mod process;
 pub mod program;
 pub mod sink;
 pub mod trap;
+pub mod wanted;
