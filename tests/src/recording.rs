@@ -108,12 +108,19 @@ fn decode(input: &Path, work: &Path, track: Track) -> Result<(Vec<u8>, Vec<Strin
     command.args(["-copyts", "-i"]).arg(input).args(options).args(["-f", "tee"]);
     command.arg(format!("[f={format}]pipe:1|[f=framecrc]{}", crc.display()));
     let output = command.stderr(Stdio::piped()).output().context("start ffmpeg")?;
-    let errors: Vec<String> = String::from_utf8_lossy(&output.stderr)
-        .lines()
-        .filter(|line| !line.contains("does not contain any stream"))
-        .map(str::to_owned)
-        .collect();
+    let errors = complaints(&String::from_utf8_lossy(&output.stderr));
     Ok((output.stdout, errors))
+}
+
+/// What decoders and demuxers said. Not the parser, which speaks as `NULL`: it reads the first pictures after a change
+/// of parameters with those of before, and nothing that it reads is shown.
+fn complaints(stderr: &str) -> Vec<String> {
+    let mut of_parser = false;
+    let mut heard = |line: &&str| {
+        of_parser = line.starts_with("[NULL @") || of_parser && line.contains("Last message repeated");
+        !of_parser && !line.contains("does not contain any stream")
+    };
+    stderr.lines().filter(|line| heard(line)).map(str::to_owned).collect()
 }
 
 /// Presentation time and size in bytes of every frame in a `framecrc` list.
@@ -171,4 +178,19 @@ fn packet(line: &str) -> Option<Packet> {
         dts,
         key: field("flags").is_some_and(|f| f.contains('K')),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoders_are_heard_and_the_parser_is_not() {
+        let said = "[NULL @ 0x1] illegal\n    Last message repeated 2 times\n[h264 @ 0x2] error while decoding\n    \
+                    Last message repeated 1 times\n";
+        assert_eq!(
+            complaints(said),
+            ["[h264 @ 0x2] error while decoding", "    Last message repeated 1 times"]
+        );
+    }
 }

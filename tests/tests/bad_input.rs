@@ -108,11 +108,17 @@ fn assert_start_while_stopping_is_refused(controller: &Controller) -> Result<()>
     let pid = controller.status()?["run"]["pid"].as_i64().context("the run has a process")?;
     let worker = Pid::from_raw(i32::try_from(pid)?).context("the worker's process id")?;
     kill_process(worker, Signal::STOP)?;
-    let stop = controller.post("/streams/stop", &json!({}))?;
-    let start = controller.post("/streams/start", &start(&[]))?;
-    kill_process(worker, Signal::CONT)?;
+    // The stop call may wait for the worker; then it waits for us.
+    let (stop, start) = std::thread::scope(|scope| {
+        let stop = scope.spawn(|| controller.post("/streams/stop", &json!({})));
+        let stopping = controller.wait_until("the channel is stopping", SOON, |s| s["phase"] == "stopping");
+        let start = stopping.and_then(|_| controller.post("/streams/start", &start(&[])));
+        let woken = kill_process(worker, Signal::CONT);
+        (stop.join(), start.and_then(|answer| Ok(woken.map(|()| answer)?)))
+    });
+    let stop = stop.map_err(|_| anyhow::anyhow!("the stop call panicked"))??;
     assert!((200..300).contains(&stop.status), "{}", stop.text);
-    assert_problem(&start, 409);
+    assert_problem(&start?, 409);
     controller.wait_until("the channel is off", SOON, |s| s["phase"] == "off")?;
     Ok(())
 }

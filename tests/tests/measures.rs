@@ -80,6 +80,35 @@ fn a_hole_in_the_sound_is_caught() -> Result<()> {
 }
 
 #[test]
+fn a_click_is_caught() -> Result<()> {
+    let text = words(&["-af", "aeval=val(0)+0.3*gte(t\\,1.7):c=same"])?;
+    assert!(text.contains("a click at 1.7"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn hls_is_read_like_a_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let clip = Clip { video: WITH_B, ..Clip::plain("measure.mp4", 40) };
+    let playlist = folder.path().join("index.m3u8");
+    let mut command = ffmpeg();
+    command.arg("-i").arg(clip.make()?).args([
+        "-c",
+        "copy",
+        "-f",
+        "hls",
+        "-hls_time",
+        "1",
+        "-hls_list_size",
+        "0",
+    ]);
+    run(command.arg(&playlist))?;
+    let verdict = read(&playlist, &Animal::new(clip))?;
+    assert!(verdict.problems.is_empty(), "{verdict}");
+    Ok(())
+}
+
+#[test]
 fn damaged_data_is_a_decode_error() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (path, animal) = damaged(folder.path(), &["-g", "90"])?;
