@@ -1,6 +1,5 @@
 // What runs in the page: hls.js plays, a canvas samples what is shown, and everything odd is written down.
 
-const SAMPLE_MS = 100;
 const BLACK_LUMA = 24;
 
 const seen = {
@@ -39,8 +38,10 @@ function item(pixels) {
   return number;
 }
 
+// Called for every picture that is presented, so that not one black picture goes by.
 function sample() {
-  if (started === null || video.readyState < 2) return;
+  video.requestVideoFrameCallback(sample);
+  started ??= video.currentTime;
   const pixels = luma();
   const mean = pixels.reduce((sum, value) => sum + value, 0) / pixels.length;
   seen.samples += 1;
@@ -62,14 +63,13 @@ function play(url) {
     if (counter !== null && frag.cc !== counter) seen.discontinuities_seen += 1;
     counter = frag.cc;
   });
-  video.addEventListener("playing", () => { started ??= video.currentTime; });
   video.addEventListener("waiting", () => { if (started !== null) seen.stalls += 1; });
   video.addEventListener("error", () => seen.errors.push({ type: "video", details: video.error?.message, fatal: true }));
   hls.loadSource(url);
   hls.attachMedia(video);
   hls.on(Hls.Events.MANIFEST_PARSED, () => video.play().catch((error) =>
     seen.errors.push({ type: "play", details: String(error), fatal: true })));
-  setInterval(sample, SAMPLE_MS);
+  video.requestVideoFrameCallback(sample);
 }
 
 window.play = play;

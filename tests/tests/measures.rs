@@ -1,7 +1,7 @@
 //! The measures themselves: clean clips pass, and each kind of damage done on purpose is caught.
 
 use anyhow::Result;
-use e2e::analysis::{Limits, Verdict, judge, judge_loop};
+use e2e::analysis::{Limits, Verdict, judge, judge_loop, judge_window};
 use e2e::media::{Clip, WITH_B, ffmpeg, run};
 use e2e::recording::Recording;
 use e2e::zoo::{self, Animal};
@@ -139,6 +139,22 @@ fn joined(order: [usize; 4], options: &[&str]) -> Result<String> {
 fn a_loop_that_was_stopped_in_the_middle_is_judged_without_its_last_item() -> Result<()> {
     let text = joined([0, 1, 2, 0], &["-t", "10"])?;
     assert!(!text.contains("PROBLEM"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_piece_out_of_the_middle_is_judged_without_both_ends() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("piece.flv");
+    let mut command = ffmpeg();
+    for animal in zoo::sample().iter().cycle().take(5) {
+        command.arg("-i").arg(animal.clip.make()?);
+    }
+    command.args(["-filter_complex", "concat=n=5:v=1:a=1[v][a]", "-map", "[v]", "-map", "[a]", "-ss", "4.5"]);
+    run(command.args(["-t", "9", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"]).arg(&path))?;
+    let verdict = judge_window(Recording::read(&path)?, &zoo::sample(), 2, &Limits::default());
+    assert!(verdict.problems.is_empty() && verdict.rows.len() == 2, "{verdict}");
+    assert_eq!(verdict.rows[0].name, "03-audio-ends-early.mp4", "{verdict}");
     Ok(())
 }
 

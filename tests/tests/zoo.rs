@@ -1,12 +1,13 @@
 //! The content zoo, played once into a receiver that nobody here wrote, decoded and measured item by item.
 
 use anyhow::{Context, Result};
-use e2e::analysis::{Limits, judge, runs};
+use e2e::analysis::{Limits, judge};
 use e2e::recording::{RATE, Recording};
 use e2e::rig::controller::{Plan, SOON};
 use e2e::rig::nginx::Nginx;
 use e2e::rig::trap::Trap;
 use e2e::rig::wanted::{destination, is_live, start};
+use e2e::runs::runs;
 use e2e::{sound, zoo};
 use std::time::Duration;
 

@@ -166,6 +166,16 @@ impl Controller {
         answer(request.call(), path)
     }
 
+    /// What a viewer gets at an absolute address or a path, without a token; it must be there.
+    pub fn view(&self, address: &str) -> Result<Vec<u8>> {
+        let url = if address.starts_with('/') { self.url(address) } else { address.to_owned() };
+        let mut response = self.agent.get(&url).call().with_context(|| format!("view {url}"))?;
+        if response.status() != 200 {
+            bail!("{url} answered {}", response.status());
+        }
+        response.body_mut().read_to_vec().with_context(|| format!("view {url}"))
+    }
+
     /// POST of a JSON body with the token.
     pub fn post(&self, path: &str, body: &Value) -> Result<Answer> {
         self.post_text(path, &body.to_string())
