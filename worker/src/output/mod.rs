@@ -5,6 +5,8 @@ pub mod hls;
 pub mod rtmp;
 
 use crate::media::Tag;
+use hls::Hls;
+use rtmp::Destination;
 use state::Timestamp;
 use state::wire::{DestinationSeen, HlsSeen, HlsSpec, WorkerSpec};
 use std::sync::Arc;
@@ -13,39 +15,86 @@ use tokio::sync::Notify;
 
 /// All outputs of a channel.
 pub struct Outputs {
+    destinations: Vec<Destination>,
+    hls: HlsOutput,
     changed: Arc<Notify>,
-    hls_spec: Option<HlsSpec>,
-    epoch: u64,
+}
+
+/// HLS begins with the timeline, because its dates do.
+enum HlsOutput {
+    Unwanted,
+    Waiting(HlsSpec, u64),
+    Running(Hls),
+    Failed(HlsSeen),
 }
 
 impl Outputs {
     /// Starts connecting every destination. `changed` is notified when one of them changes its state.
     pub fn connect(spec: &WorkerSpec, changed: Arc<Notify>) -> Outputs {
-        Outputs { changed, hls_spec: spec.hls.clone(), epoch: spec.epoch }
+        let start = |d: &state::wire::DestinationSpec| {
+            Destination::start(d.clone(), spec.tls_ca_file.clone(), Arc::clone(&changed))
+        };
+        let destinations = spec.destinations.iter().map(start).collect();
+        let hls = spec.hls.clone().map_or(HlsOutput::Unwanted, |hls| HlsOutput::Waiting(hls, spec.epoch));
+        Outputs { destinations, hls, changed }
     }
 
     /// Channel time 0 is `anchor`.
     pub fn begin(&mut self, anchor: Timestamp) {
-        let _ = (anchor, &self.hls_spec, self.epoch, &self.changed);
+        let HlsOutput::Waiting(spec, epoch) = &self.hls else { return };
+        self.hls = match Hls::start(spec.clone(), *epoch, anchor, Arc::clone(&self.changed)) {
+            Ok(hls) => HlsOutput::Running(hls),
+            Err(error) => {
+                tracing::error!(%error, folder = %spec.dir.display(), "HLS cannot be written; the destinations go on");
+                let error = Some(format!("HLS cannot be written: {error}"));
+                let next_sequence = spec.first_sequence;
+                HlsOutput::Failed(HlsSeen { segments: 0, next_sequence, last_segment_at: None, error })
+            }
+        };
     }
 
     /// Hands tags to every output; never waits.
     pub fn send(&mut self, tags: &[Tag]) {
-        let _ = tags;
+        for tag in tags {
+            for destination in &self.destinations {
+                destination.send(tag);
+            }
+            if let HlsOutput::Running(hls) = &mut self.hls {
+                hls.send(tag);
+            }
+        }
     }
 
     /// Every destination.
     pub fn destinations_seen(&self) -> Vec<DestinationSeen> {
-        Vec::new()
+        self.destinations.iter().map(Destination::seen).collect()
     }
 
     /// The HLS output.
     pub fn hls_seen(&self) -> Option<HlsSeen> {
-        None
+        match &self.hls {
+            HlsOutput::Unwanted => None,
+            HlsOutput::Waiting(spec, _) => Some(HlsSeen {
+                segments: 0,
+                next_sequence: spec.first_sequence,
+                last_segment_at: None,
+                error: None,
+            }),
+            HlsOutput::Running(hls) => Some(hls.seen()),
+            HlsOutput::Failed(seen) => Some(seen.clone()),
+        }
     }
 
     /// Closes everything, all at once, within `deadline`.
     pub async fn close(self, deadline: Duration) {
-        let _ = deadline;
+        let closing: Vec<_> =
+            self.destinations.into_iter().map(|d| tokio::spawn(d.close(deadline))).collect();
+        if let HlsOutput::Running(hls) = self.hls {
+            // The last segment is flushed on a thread of its own, so that the destinations close meanwhile.
+            let _ = tokio::task::spawn_blocking(move || hls.finish(deadline)).await;
+        }
+        for one in closing {
+            let _ = one.await;
+        }
     }
 }

@@ -33,6 +33,9 @@ pub struct Opened {
     pub from_ms: u64,
 }
 
+/// Times of an item are exact to this, ms.
+const ROUNDING_MS: i64 = 10;
+
 /// What the opener needs to know of the channel.
 #[derive(Debug, Clone)]
 pub struct Opener {
@@ -68,13 +71,13 @@ impl Opener {
             recipe = transcoded(recipe, why);
         }
         let feed = self.start(&item, &info, &recipe, profile, from_ms)?;
-        match ready(&feed, &recipe).await {
+        match ready(&feed, &recipe, from_ms).await {
             Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
             Err(NotReady::Conform(why)) => {
                 drop(feed);
                 let recipe = transcoded(recipe, why);
                 let feed = self.start(&item, &info, &recipe, profile, from_ms)?;
-                match ready(&feed, &recipe).await {
+                match ready(&feed, &recipe, from_ms).await {
                     Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
                     Err(NotReady::Conform(why) | NotReady::Broken(why)) => Err(why),
                 }
@@ -132,19 +135,26 @@ enum NotReady {
     Broken(String),
 }
 
-async fn ready(feed: &Feed, recipe: &Recipe) -> Result<(), NotReady> {
+async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64) -> Result<(), NotReady> {
     let copied = recipe.video == Making::Copy;
-    match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, copied))).await {
+    // An item that is entered in its middle begins with the IDR picture before that place.
+    let from_start_ms = if from_ms > 0 { i64::MIN } else { -ROUNDING_MS };
+    match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, copied, from_start_ms))).await {
         Ok(verdict) => verdict,
         Err(_) => Err(NotReady::Broken(format!("gave no picture within {} s", DEADLINE.as_secs()))),
     }
 }
 
-/// What the first seconds say; `None` when more of them are needed.
-fn verdict(buffer: &mut Buffer, copied: bool) -> Option<Result<(), NotReady>> {
+/// What the first seconds say; `None` when more of them are needed. A copied picture before `from_start_ms` of the
+/// item is one that an edit list hides: a decoder needs it, and a viewer must not see it.
+fn verdict(buffer: &mut Buffer, copied: bool, from_start_ms: i64) -> Option<Result<(), NotReady>> {
     let idr = buffer.idr();
     let ahead = buffer.ahead_ms();
     let ended = buffer.end.is_some();
+    let hidden = buffer.video.front().is_some_and(|t| t.pts() < from_start_ms);
+    if copied && hidden {
+        return Some(Err(NotReady::Conform("an edit list begins between two IDR pictures".to_owned())));
+    }
     if copied && idr.widest_ms > MAX_IDR_DISTANCE_MS {
         let open = if idr.false_keys > 0 { " (open GOP)" } else { "" };
         return Some(Err(NotReady::Conform(format!("IDR pictures are more than 4 s apart{open}"))));

@@ -1,0 +1,10 @@
+//! Servers and programs of a test, each in a temp folder and on a free port of the loopback, each ended when dropped.
+
+pub mod browser;
+pub mod controller;
+pub mod nginx;
+pub mod process;
+pub mod program;
+pub mod sink;
+pub mod trap;
+pub mod wanted;
