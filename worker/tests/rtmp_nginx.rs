@@ -1,5 +1,7 @@
 //! The RTMP output against a real nginx-rtmp: what it records, what it refuses, and what happens when it dies.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test file fails by panicking
+
 mod rtmp_peers;
 
 use rtmp_peers::{clip, count, nginx::Nginx, play, play_until, recording};

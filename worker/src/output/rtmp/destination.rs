@@ -22,6 +22,7 @@ use super::tuning::Tuning;
 use crate::media::{Tag, TrackConfig};
 use state::ids::DestinationId;
 use state::wire::{DestinationError, DestinationSeen, DestinationSpec, DestinationState};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +31,6 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// One place that the channel is sent to. Dropping it ends its task without a goodbye.
-#[derive(Debug)]
 pub struct Destination {
     board: Arc<Board>,
     close: watch::Sender<bool>,
@@ -78,6 +78,12 @@ impl Destination {
     }
 }
 
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Destination").field(&self.seen()).finish()
+    }
+}
+
 impl Drop for Destination {
     fn drop(&mut self) {
         self.task.abort();
@@ -95,7 +101,6 @@ impl Closing {
 }
 
 /// What handle and task share: the queue between them, and what is seen of the task.
-#[derive(Debug)]
 pub(super) struct Board {
     queue: Mutex<Queue>,
     filled: Notify,
