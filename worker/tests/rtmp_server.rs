@@ -128,6 +128,21 @@ async fn pings_and_windows_are_answered_while_media_flows() {
 }
 
 #[tokio::test]
+async fn live_fades_when_nothing_more_is_acknowledged_and_comes_back() {
+    let (server, clip) = (Server::start(&[]).await, clip::make(2, 320, 180));
+    let tuning = Tuning { fading: Duration::from_secs(1), ..Tuning::default() };
+    let destination = start_tuned(&server.url("live"), "k3y-fading", None, tuning);
+    wait_for_state(DestinationState::Sending, &destination).await;
+    play(&clip, 20.0, &[&destination]).await;
+    wait_for_state(DestinationState::Live, &destination).await;
+    wait_for_state(DestinationState::Sending, &destination).await;
+    let later: Vec<Tag> = clip.iter().map(|tag| Tag { dts: tag.dts + 2100, ..tag.clone() }).collect();
+    play(&later, 20.0, &[&destination]).await;
+    let seen = wait_for_state(DestinationState::Live, &destination).await;
+    assert_eq!((seen.reconnects, seen.last_error), (0, None), "it is still the same connection");
+}
+
+#[tokio::test]
 async fn a_rejected_application_is_tried_once_more_and_then_rarely() {
     let no = Answer::RejectApp("NetConnection.Connect.Rejected", "no such application");
     let server = Server::start(&[no.clone(), no]).await;
