@@ -191,7 +191,7 @@ async fn freeze(tuning: Tuning) -> String {
 
 #[tokio::test]
 async fn timestamps_grow_past_three_bytes_without_a_stumble() {
-    let (nginx, clip) = (Nginx::start(), clip::make(4, 320, 180));
+    let (nginx, clip) = (Nginx::start(), clip::make_large(4));
     let tuning = Tuning { first_timestamp_ms: (1 << 24) - 2000, ..Tuning::default() };
     let destination = start_tuned(&nginx.url("live"), "k3y-16777216", None, tuning);
     wait_for_state(DestinationState::Sending, &destination).await;

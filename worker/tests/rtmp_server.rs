@@ -92,7 +92,7 @@ async fn metadata_and_headers_come_first_and_every_byte_arrives() {
 
 #[tokio::test]
 async fn timestamps_keep_all_their_bits_and_wrap_after_the_last() {
-    let clip = clip::make(2, 320, 180);
+    let clip = clip::make_large(2);
     let clip = from_first_idr(&clip);
     for edge in [1u32 << 24, 1 << 31, 0] {
         let server = Server::start(&[]).await;
