@@ -1,11 +1,14 @@
 //! The RTMP output against a real nginx-rtmp: what it records, what it refuses, and what happens when it dies.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test file fails by panicking
+
 mod rtmp_peers;
 
 use rtmp_peers::{clip, count, nginx::Nginx, play, play_until, recording};
 use rtmp_peers::{start, start_tuned, wait_for, wait_for_error, wait_for_state};
 use state::wire::DestinationState;
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 use stream_worker::media::{Tag, Track};
 use stream_worker::output::rtmp::Tuning;
 
@@ -22,7 +25,13 @@ async fn a_clip_arrives_whole_and_in_order() {
     wait_for_state(DestinationState::Sending, &destination).await;
     play(&clip, 2.0, &[&destination]).await;
     let seen = wait_for_state(DestinationState::Live, &destination).await;
-    assert!(seen.accepted_bytes > 0 && seen.accepted_at.is_some() && seen.last_error.is_none(), "{seen:?}");
+    assert!(
+        seen.bitrate_kbps > 0
+            && seen.accepted_bytes > 0
+            && seen.accepted_at.is_some()
+            && seen.last_error.is_none(),
+        "{seen:?}"
+    );
     assert_eq!((seen.dropped, seen.reconnects), (0, 0));
     destination.close(BRIEF).await;
 
@@ -128,26 +137,34 @@ async fn a_server_that_dies_gets_a_fresh_beginning_when_it_returns() {
 }
 
 #[tokio::test]
-async fn a_frozen_peer_holds_up_nobody() {
+async fn a_frozen_peer_that_takes_nothing_holds_up_nobody() {
+    let write = Duration::from_secs(2);
+    let words = freeze(Tuning { write, ..Tuning::default() }).await;
+    assert!(words.contains("take data"), "{words}");
+}
+
+#[tokio::test]
+async fn a_frozen_peer_that_acknowledges_nothing_holds_up_nobody() {
+    let (write, stalled) = (Duration::from_secs(60), Duration::from_secs(2));
+    let words = freeze(Tuning { write, stalled, ..Tuning::default() }).await;
+    assert!(words.contains("acknowledge anything"), "{words}");
+}
+
+/// Freezes one of two peers and pours media into both, until the frozen one is given up. Returns why it was.
+async fn freeze(tuning: Tuning) -> String {
     let (frozen, healthy, clip) = (Nginx::start(), Nginx::start(), clip::make(4, 640, 360));
-    let quick = Tuning {
-        opening: Duration::from_secs(2),
-        write: Duration::from_secs(2),
-        stalled: Duration::from_secs(4),
-        ..Tuning::default()
-    };
-    let stuck = start_tuned(&frozen.url("live"), "k3y-frozen", None, quick);
+    let stuck = start_tuned(&frozen.url("live"), "k3y-frozen", None, tuning);
     let free = start(&healthy.url("live"), "k3y-free");
     wait_for_state(DestinationState::Sending, &stuck).await;
     wait_for_state(DestinationState::Sending, &free).await;
     frozen.freeze();
 
-    let longest_send = std::cell::Cell::new(Duration::ZERO);
+    let longest_send = Cell::new(Duration::ZERO);
     let sends = async {
         for round in 0.. {
             for tag in &clip {
                 let tag = Tag { dts: tag.dts + round * 4100, ..tag.clone() };
-                let began = std::time::Instant::now();
+                let began = Instant::now();
                 stuck.send(&tag);
                 longest_send.set(longest_send.get().max(began.elapsed()));
                 free.send(&tag);
@@ -157,21 +174,24 @@ async fn a_frozen_peer_holds_up_nobody() {
     };
     let seen = tokio::select! {
         () = sends => unreachable!(),
-        seen = wait_for("the write deadline", &stuck, |seen| seen.last_error.is_some()) => seen,
+        seen = wait_for("the end of patience", &stuck, |seen| seen.last_error.is_some()) => seen,
     };
-    assert_eq!(seen.last_error.unwrap().code, "timeout");
+    let error = seen.last_error.unwrap();
+    assert_eq!(error.code, "timeout");
     assert!(longest_send.get() < Duration::from_secs(1), "{longest_send:?}");
-    wait_for_state(DestinationState::Live, &free).await;
+    let healthy_seen = wait_for_state(DestinationState::Live, &free).await;
+    assert_eq!((healthy_seen.reconnects, healthy_seen.last_error), (0, None));
     free.close(BRIEF).await;
     stuck.close(Duration::from_millis(200)).await;
     let recorded = recording::read(&healthy.recordings()[0]);
     assert!(recorded.begins_with_key && recorded.video.len() > 100);
     recorded.assert_times_increase();
+    error.words
 }
 
 #[tokio::test]
 async fn timestamps_grow_past_three_bytes_without_a_stumble() {
-    let (nginx, clip) = (Nginx::start(), clip::make(4, 320, 180));
+    let (nginx, clip) = (Nginx::start(), clip::make_large(4));
     let tuning = Tuning { first_timestamp_ms: (1 << 24) - 2000, ..Tuning::default() };
     let destination = start_tuned(&nginx.url("live"), "k3y-16777216", None, tuning);
     wait_for_state(DestinationState::Sending, &destination).await;

@@ -12,13 +12,22 @@ pub fn make(seconds: u32, width: u32, height: u32) -> Vec<Tag> {
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-f", "lavfi", "-t", &length, "-i", &size])
         .args(["-f", "lavfi", "-t", &length, "-i", "sine=frequency=440:sample_rate=48000"])
-        .args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "30", "-b:v", "500k"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "30", "-crf", "20"])
         .args(["-c:a", "aac", "-ac", "2", "-f", "flv", "-flvflags", "no_duration_filesize", "pipe:1"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let shape = Shape::Video { width, height, fps: 30.0, kbps: 500 };
     tags(&Bytes::from(output.stdout), shape)
+}
+
+/// A clip whose IDRs are larger than a chunk, so that type-3 chunks and what they repeat are tried too.
+pub fn make_large(seconds: u32) -> Vec<Tag> {
+    let clip = make(seconds, 1280, 720);
+    let many_chunks =
+        |tag: &Tag| tag.body.len() > 2 * stream_worker::output::rtmp::protocol::publish::CHUNK_SIZE;
+    assert!(clip.iter().filter(|tag| tag.idr).all(many_chunks));
+    clip
 }
 
 fn tags(flv: &Bytes, video: Shape) -> Vec<Tag> {

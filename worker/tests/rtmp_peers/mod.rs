@@ -4,6 +4,7 @@
 pub mod clip;
 pub mod nginx;
 pub mod recording;
+pub mod server;
 
 use state::ids::DestinationId;
 use state::secret::Secret;

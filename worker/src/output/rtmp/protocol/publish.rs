@@ -109,15 +109,11 @@ struct Talk<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
-    /// Errors to releaseStream and FCPublish are no errors: many servers do not know them.
     async fn answer_to(&mut self, transaction: u32) -> Result<Value, PublishError> {
         loop {
             match self.next().await? {
-                Event::Answer { to, outcome } if to == transaction => {
-                    return outcome.map_err(PublishError::Refused);
-                }
-                Event::Status(status) if status.is_error() => return Err(PublishError::Refused(status)),
-                _ => {}
+                Event::Answer { to, outcome: Ok(value) } if to == transaction => return Ok(value),
+                other => accept(other)?,
             }
         }
     }
@@ -126,11 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         loop {
             match self.next().await? {
                 Event::Status(status) if status.code == "NetStream.Publish.Start" => return Ok(()),
-                Event::Status(status) if status.is_error() => return Err(PublishError::Refused(status)),
-                Event::Answer { to: PUBLISH, outcome: Err(status) } => {
-                    return Err(PublishError::Refused(status));
-                }
-                _ => {}
+                other => accept(other)?,
             }
         }
     }
@@ -154,5 +146,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
             self.heard = self.peer.receive(&bytes[..length], &mut self.out)?;
             self.heard.reverse();
         }
+    }
+}
+
+/// Errors to releaseStream and FCPublish are no errors: many servers do not know them. Every other error is
+/// one, whatever transaction it names: some servers name none.
+fn accept(event: Event) -> Result<(), PublishError> {
+    match event {
+        Event::Answer { to: RELEASE_STREAM | FC_PUBLISH, .. } => Ok(()),
+        Event::Answer { outcome: Err(status), .. } => Err(PublishError::Refused(status)),
+        Event::Status(status) if status.is_error() => Err(PublishError::Refused(status)),
+        _ => Ok(()),
     }
 }

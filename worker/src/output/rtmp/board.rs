@@ -1,0 +1,138 @@
+//! What a destination's handle and its task share: the queue between them, and what is seen of the task.
+
+use super::failure::Failure;
+use super::queue::Queue;
+use crate::media::{Tag, TrackConfig};
+use state::ids::DestinationId;
+use state::wire::{DestinationError, DestinationSeen, DestinationState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// What handle and task share: the queue between them, and what is seen of the task.
+pub(super) struct Board {
+    queue: Mutex<Queue>,
+    filled: Notify,
+    seen: Mutex<DestinationSeen>,
+    changed: Arc<Notify>,
+}
+
+impl Board {
+    pub(super) fn new(id: DestinationId, changed: Arc<Notify>) -> Self {
+        let seen = DestinationSeen {
+            id,
+            state: DestinationState::Idle,
+            since: state::now(),
+            accepted_bytes: 0,
+            accepted_at: None,
+            bitrate_kbps: 0,
+            reconnects: 0,
+            dropped: 0,
+            attempt: 0,
+            next_retry_at: None,
+            last_error: None,
+        };
+        Self { queue: Mutex::new(Queue::new()), filled: Notify::new(), seen: Mutex::new(seen), changed }
+    }
+
+    /// Adds a tag and wakes the task. Never waits.
+    pub(super) fn give(&self, tag: &Tag) {
+        self.queue().push(tag);
+        self.filled.notify_one();
+    }
+
+    /// How it stands.
+    pub(super) fn snapshot(&self) -> DestinationSeen {
+        let dropped = self.queue().dropped();
+        DestinationSeen { dropped, ..self.seen().clone() }
+    }
+
+    /// Returns when tags may have come.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Waiting tags of up to about `bytes`, and the newest audio configuration.
+    pub(super) fn take(&self, bytes: usize) -> (Vec<Tag>, Option<Arc<TrackConfig>>) {
+        let mut queue = self.queue();
+        (queue.take(bytes), queue.audio())
+    }
+
+    /// A publication began; `again` when it is not the first.
+    pub(super) fn published(&self, again: bool) {
+        self.queue().open();
+        self.seen().reconnects += u64::from(again);
+        self.set(DestinationState::Sending);
+    }
+
+    /// The connection is over; `unsent` belongs to the next.
+    pub(super) fn close_queue(&self, unsent: Vec<Tag>) {
+        self.queue().shut(unsent);
+    }
+
+    /// A sample of the acknowledged bytes: how many more, how fast, and whether that makes it live.
+    pub(super) fn sampled(&self, more: u64, kbps: u32, live: bool) {
+        let mut seen = self.seen();
+        seen.bitrate_kbps = kbps;
+        if more > 0 {
+            seen.accepted_bytes += more;
+            seen.accepted_at = Some(state::now());
+        }
+        drop(seen);
+        self.set(if live { DestinationState::Live } else { DestinationState::Sending });
+    }
+
+    /// It has been sending for a while: earlier failures count no more.
+    pub(super) fn stable(&self) {
+        self.seen().attempt = 0;
+    }
+
+    /// Failures in a row.
+    pub(super) fn attempt(&self) -> u32 {
+        self.seen().attempt
+    }
+
+    /// The one place where the state changes.
+    pub(super) fn set(&self, state: DestinationState) {
+        let mut seen = self.seen();
+        if seen.state == state {
+            return;
+        }
+        tracing::info!(destination.id = %seen.id, from = ?seen.state, to = ?state, "destination changed");
+        seen.state = state;
+        seen.since = state::now();
+        if state != DestinationState::Waiting {
+            seen.next_retry_at = None;
+        }
+        if !matches!(state, DestinationState::Sending | DestinationState::Live) {
+            seen.bitrate_kbps = 0;
+        }
+        drop(seen);
+        self.changed.notify_one();
+    }
+
+    /// A failure, and how long until the next try.
+    pub(super) fn failed(&self, failure: &Failure, attempt: u32, wait: Duration) {
+        let mut seen = self.seen();
+        let now = state::now();
+        tracing::warn!(
+            destination.id = %seen.id, error.code = %failure.code, attempt, wait_ms = wait.as_millis() as u64,
+            "destination failed: {}", failure.words
+        );
+        let (code, words) = (failure.code.clone(), failure.words.clone());
+        seen.attempt = attempt;
+        seen.last_error = Some(DestinationError { code, words, at: now });
+        seen.next_retry_at =
+            jiff::SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
+        drop(seen);
+        self.set(DestinationState::Waiting);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, DestinationSeen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
