@@ -73,9 +73,13 @@ impl Profile {
                 found.push((pointer, text.to_owned()));
             }
         };
-        check((16..=7680).contains(&self.width) && self.width % 2 == 0, "/width", "must be even, 16 to 7680");
         check(
-            (16..=4320).contains(&self.height) && self.height % 2 == 0,
+            (16..=7680).contains(&self.width) && self.width.is_multiple_of(2),
+            "/width",
+            "must be even, 16 to 7680",
+        );
+        check(
+            (16..=4320).contains(&self.height) && self.height.is_multiple_of(2),
             "/height",
             "must be even, 16 to 4320",
         );
