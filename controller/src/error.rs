@@ -110,7 +110,7 @@ impl From<state::store::StoreError> for Problem {
             state::store::StoreError::Invalid { problems, .. } => Self::invalid(problems),
             state::store::StoreError::Conflict { .. } => Self::conflict(
                 "conflict",
-                "the channel's configuration was changed on disk at the same time; try again",
+                "the channel's configuration was changed on disk by someone else; restart the controller to take it in",
             ),
             state::store::StoreError::Io { .. } => Self::internal(&error),
         }

@@ -216,3 +216,71 @@ fn the_worker_of_a_killed_controller_is_ended_before_the_next_one_starts() {
     assert_ne!(again["run"]["id"], first["run"]["id"]);
     assert!(!is_alive(pid));
 }
+
+#[test]
+fn a_controller_that_was_held_up_does_not_blame_its_workers() {
+    let house = House::with_worker("play");
+    house.start_channel();
+    let before = house.wait_until("air", is_on_air);
+    house.signal("STOP");
+    // Longer than any worker may be silent.
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    house.signal("CONT");
+    wait_for("the words in the log", || house.log().contains("was held up").then_some(()));
+    let after = house.wait_until("air", |s| is_on_air(s) && s["uptime_s"].as_u64() >= Some(12));
+    assert_eq!((&after["run"]["id"], &after["restart_count"]), (&before["run"]["id"], &json!(0)));
+}
+
+#[test]
+fn every_channel_has_its_own_worker_and_no_two_share_a_stream_key() {
+    let mut house = House::furnished("play");
+    let news = state::channel::StreamConfig::new("news".parse().unwrap());
+    state::store::put(&house.state("channels/news"), &news).unwrap();
+    house.start();
+    let on_key = |channel: &str, url: &str, key: &str| {
+        let destination = json!({"url": url, "stream_key": key});
+        house.post("/streams/start", json!({"channel": channel, "destinations": [destination]}))
+    };
+    assert_eq!(on_key("main", "rtmp://127.0.0.1/app", "one-k3y").status, 202);
+    let refused = on_key("news", "rtmps://127.0.0.1:443/app", "one-k3y").problem(409);
+    assert_eq!(refused["type"], "/problems/destination-in-use");
+    assert_eq!(on_key("news", "rtmp://127.0.0.1/app", "other-k3y").status, 202);
+    let on_air = |channel: &str| {
+        wait_for("air", || {
+            let status = house.get(&format!("/streams/status?channel={channel}")).json();
+            is_on_air(&status).then_some(status)
+        })
+    };
+    assert_ne!(on_air("main")["run"]["pid"], on_air("news")["run"]["pid"]);
+    assert_eq!(house.get("/health").json()["channels"], json!({"wanted": 2, "on": 2}));
+    assert_eq!(house.stop_channel().status, 202);
+    house.wait_for_phase("off");
+    assert_eq!(on_air("news")["phase"], "live");
+}
+
+#[test]
+fn two_starts_at_once_make_one_worker() {
+    let house = House::with_worker("play");
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..8).map(|_| scope.spawn(|| house.start_channel().status)).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    assert_eq!(answers.iter().filter(|status| **status == 202).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|status| **status == 409).count(), 7, "{answers:?}");
+    let on = house.wait_until("air", is_on_air);
+    assert_eq!(on["run"]["epoch"], 1);
+}
+
+#[test]
+fn a_worker_program_that_is_missing_is_named_and_found_later() {
+    let house = House::with_worker("play");
+    fs::rename(house.path("worker"), house.path("elsewhere")).unwrap();
+    assert_eq!(house.start_channel().status, 202);
+    let failed = house.wait_for_phase("error");
+    let words = failed["last_error"]["words"].as_str().unwrap();
+    assert!(words.contains("cannot be started") && words.contains("/worker"), "{words}");
+    assert!(house.get("/health").json()["problems"].to_string().contains("WORKER_PATH"));
+    fs::rename(house.path("elsewhere"), house.path("worker")).unwrap();
+    assert_eq!(house.start_channel().status, 202);
+    house.wait_until("air", is_on_air);
+}

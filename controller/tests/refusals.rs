@@ -288,3 +288,19 @@ fn a_broken_document_is_put_aside_and_told() {
     let broken = house::files(&house.state("channels/main"));
     assert_eq!(broken.iter().filter(|path| path.to_string_lossy().contains(".broken-")).count(), 2);
 }
+
+#[test]
+fn a_changed_master_key_is_told_by_the_destination_it_closes() {
+    let mut house = House::furnished("play");
+    house.set("MASTER_KEY", &"ab".repeat(32)).start();
+    let to = json!({"destinations": [{"id": "one", "url": "rtmp://127.0.0.1/app", "stream_key": "k3y-k3y"}]});
+    assert_eq!(house.post("/streams/start", to).status, 202);
+    house.stop_channel();
+    house.wait_for_phase("off");
+    house.signal("TERM");
+    assert_eq!(house.ended(), Some(0));
+    house.set("MASTER_KEY", &"cd".repeat(32)).start();
+    let problem = house.start_channel().problem(422);
+    assert_eq!(problem["errors"][0]["pointer"], "/destinations/0/stream_key");
+    assert!(house.get("/health").json()["problems"].to_string().contains("destination one"));
+}

@@ -49,8 +49,13 @@ fn no_key_is_in_files_logs_arguments_environments_or_answers() {
     let all = files(house.folder.path());
     assert!(all.iter().any(|path| path.ends_with("logs/main.log")));
     assert!(all.iter().any(|path| path.ends_with("worker-was-given")));
+    let token = house.token();
     for path in all.iter().filter(|path| path.is_file()) {
-        free_of_secrets(&path.display().to_string(), &fs::read(path).unwrap());
+        let bytes = fs::read(path).unwrap();
+        free_of_secrets(&path.display().to_string(), &bytes);
+        let holds_token = String::from_utf8_lossy(&bytes).contains(&token);
+        let may = path.ends_with("admin.token") || path.ends_with("auth.header");
+        assert_eq!(holds_token, may, "{}", path.display());
     }
 }
 

@@ -73,6 +73,13 @@ pub async fn missing(house: &House) -> Vec<String> {
         ));
     }
     missing.extend(media_problem(house).await);
+    for wish in house.wishes.all() {
+        let enabled = house.keyring.of(&wish).into_iter().filter(|wanted| wanted.shown.enabled);
+        let closed = enabled.filter_map(|wanted| {
+            Some((wanted.shown.id.clone(), house.keyring.spec(&wish.id, &wanted).err()?))
+        });
+        missing.extend(closed.map(|(id, error)| format!("channel {}, destination {id}: {error}", wish.id)));
+    }
     missing
 }
 

@@ -183,4 +183,13 @@ mod tests {
         }
         assert_eq!(range("bytes=0-", 0), Some(Err(())));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_range_lies_within_the_segment(text in ".{0,40}|bytes=[0-9]{0,22}-[0-9]{0,22}", total in 0usize..1000) {
+            if let Some(Ok(range)) = range(&text, total) {
+                proptest::prop_assert!(range.start < range.end && range.end <= total);
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::air::{Air, Is, View, judge};
 use super::backoff;
-use super::seen::{Life, Now, Origin, Run, Sight, Why};
+use super::seen::{Life, Now, Origin, Run, STALE, Sight, Why};
 use super::socket::Line;
 use super::spawn::LogMark;
 use state::ids::Ulid;
@@ -227,6 +227,14 @@ impl Channel {
             self.cursor_saved = now.mono;
         }
         due
+    }
+
+    /// When the newest heartbeat will say nothing about now any more.
+    pub(super) fn stale_at(&self) -> Option<Instant> {
+        match &self.life {
+            Life::Running(run) => run.heard.map(|heard| heard + STALE + Duration::from_millis(1)),
+            _ => None,
+        }
     }
 
     /// What others may know, with the air judged anew.

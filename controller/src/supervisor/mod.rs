@@ -34,6 +34,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Every pid is looked at this often, whatever else we were told.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
+/// A loop that comes this much too late was held up itself.
+const HELD_UP: Duration = Duration::from_secs(2);
+
 /// Everything that can wake the supervisor.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -137,14 +140,36 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 Some(event) = self.inbox.recv() => self.handle(event).await,
-                () = tokio::time::sleep_until(wake.into()) => self.check().await,
+                () = tokio::time::sleep_until(wake.into()) => {
+                    self.forgive_silence(wake);
+                    self.check().await;
+                }
             }
         }
     }
 
     fn wake_at(&self) -> Instant {
         let wakes = self.channels.values().filter_map(|c| wake_at(&c.life, c.state.retry_count));
-        wakes.fold(self.check_at, Instant::min)
+        let now = Instant::now();
+        let stale = self.channels.values().filter_map(|c| c.stale_at()).filter(|at| *at > now);
+        wakes.chain(stale).fold(self.check_at, Instant::min)
+    }
+
+    /// If this loop itself was held up (a stalled disk, a paused machine), the workers' words lie unread in their
+    /// sockets: their silence is ours. They get a fresh start instead of being ended for it.
+    fn forgive_silence(&mut self, planned: Instant) {
+        let now = Instant::now();
+        let late = now.saturating_duration_since(planned);
+        if late < HELD_UP {
+            return;
+        }
+        tracing::warn!(late_ms = late.as_millis() as u64, "the supervisor was held up");
+        for channel in self.channels.values_mut() {
+            if let Life::Running(run) = &mut channel.life {
+                run.since = now;
+                run.heard = run.heard.map(|_| now);
+            }
+        }
     }
 
     async fn handle(&mut self, event: Event) {

@@ -82,4 +82,11 @@ mod tests {
         assert_eq!(parse_stat(""), None);
         assert!(start_time(std::process::id()).is_some());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_no_reason_to_panic(text in ".{0,80}|[0-9]{1,3} \\(x\\) [RSZ]( [0-9]{1,9}){0,30}") {
+            let _ = parse_stat(&text);
+        }
+    }
 }

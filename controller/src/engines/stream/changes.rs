@@ -369,4 +369,33 @@ mod tests {
             assert_eq!((left.as_str(), taken.as_ref().map(Secret::expose)), (url, key));
         }
     }
+
+    fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+        use proptest::prelude::*;
+        let names =
+            "channel|media|loop|name|profile|width|fps|hls|enabled|destinations|id|url|stream_key|platform|x";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "rtmp://[a-z/:@?]{0,9}|.{0,9}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(names, inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_body_is_taken_or_refused_with_a_place(body in any_json()) {
+            if let Err(problems) = read(body) {
+                proptest::prop_assert!(!problems.is_empty());
+                proptest::prop_assert!(problems.iter().all(|p| p.pointer.is_empty() || p.pointer.starts_with('/')));
+            }
+        }
+    }
 }
