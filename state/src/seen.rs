@@ -26,6 +26,9 @@ pub struct StreamState {
     /// The newest run, living or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunSeen>,
+    /// The newest run that failed since the last start by the API; it outlives the run that replaced it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_run: Option<RunSeen>,
     /// Counts the runs; a fencing number, never reused.
     #[serde(default)]
     pub epoch: u64,
@@ -84,6 +87,7 @@ impl StreamState {
             phase: Phase::Off,
             phase_since: None,
             run: None,
+            failed_run: None,
             epoch: 0,
             restart_count: 0,
             retry_count: 0,

@@ -1,0 +1,368 @@
+//! The environment, read once: every variable of this program, its default, and what is wrong with it.
+//!
+//! Nothing here touches the disk except for credential files, and nothing else reads the environment.
+
+use state::channel::ingest_url_problem;
+use state::secret::Secret;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use tracing_subscriber::EnvFilter;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+stream-controller: keeps live channels on the air. Configured by environment variables only; all are optional.
+
+  STATE_DIR            where everything is remembered (./data)
+  HLS_DIR              where workers write HLS (STATE_DIR/hls)
+  CONTROLLER_BIND      address and port of the API (127.0.0.1:8080)
+  TRUSTED_PROXIES      addresses or networks of proxies in front, separated by commas
+  CORS_ORIGINS         origins that browsers may call the API from, separated by commas (none)
+  STORAGE_PROVIDER     local
+  STORAGE_LOCAL_DIR    folder with media (./media)
+  STORAGE_PREFIX       only media whose key starts with this
+  YOUTUBE_STREAM_KEY   sends channel main to YouTube
+  YOUTUBE_RTMP_URL     (rtmps://a.rtmps.youtube.com:443/live2)
+  FFMPEG_PATH          (ffmpeg)      5.1 or newer
+  FFPROBE_PATH         (ffprobe)
+  TLS_CA_FILE          certificates to trust besides the system's, PEM
+  MASTER_KEY           64 hexadecimal digits that seal stream keys (STATE_DIR/master.key, made when missing)
+  WORKER_PATH          the worker program (stream-worker beside this one)
+  LOG_LEVEL            trace, debug, info, warn, error (info)
+  LOG_FORMAT           text or json (text)
+
+Secrets may be given as files $CREDENTIALS_DIRECTORY/<variable in lower case> instead.
+  --help, --version
+";
+
+/// Where YouTube takes RTMPS unless told otherwise.
+pub const YOUTUBE_URL: &str = "rtmps://a.rtmps.youtube.com:443/live2";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl LogFormat {
+    /// As it is written in the environment.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Everything that the environment says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Absolute.
+    pub state_dir: PathBuf,
+    /// Absolute.
+    pub hls_dir: PathBuf,
+    /// Where the API listens.
+    pub bind: SocketAddr,
+    /// Addresses whose forwarding headers may be believed.
+    pub trusted_proxies: Vec<String>,
+    /// Origins that may call the API from a browser.
+    pub cors_origins: Vec<String>,
+    /// Absolute.
+    pub media_dir: PathBuf,
+    /// Only keys that start with it are played.
+    pub media_prefix: String,
+    /// Sends `main` to YouTube.
+    pub youtube_key: Option<Secret>,
+    /// YouTube's ingest.
+    pub youtube_url: String,
+    /// Name or path.
+    pub ffmpeg: String,
+    /// Name or path.
+    pub ffprobe: String,
+    /// Extra certificates; absolute.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Seals stream keys; `None` uses the key file.
+    pub master_key: Option<Secret>,
+    /// The worker program; absolute.
+    pub worker: PathBuf,
+    /// A filter for `tracing`.
+    pub log_level: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// What an operator should know but need not act on.
+    pub notices: Vec<String>,
+}
+
+/// Where the words come from: variables, the folder we are in, and our own program file.
+pub struct Surroundings<'a> {
+    /// A variable's text, `None` when it is not set; `Err` when it is not UTF-8.
+    pub variable: &'a dyn Fn(&str) -> Result<Option<String>, String>,
+    /// Relative paths start here.
+    pub folder: PathBuf,
+    /// Where our own program is.
+    pub program: PathBuf,
+}
+
+impl Config {
+    /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// Every problem, one line each.
+    pub fn of_this_process() -> Result<Self, Vec<String>> {
+        let variable = |name: &str| match std::env::var(name) {
+            Ok(text) => Ok(Some(text)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err(format!("{name} is not UTF-8")),
+        };
+        let folder = std::env::current_dir().map_err(|e| vec![format!("the current folder: {e}")])?;
+        let program = std::env::current_exe().unwrap_or_default();
+        Self::read(&Surroundings { variable: &variable, folder, program })
+    }
+
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// Every problem, one line each.
+    pub fn read(surroundings: &Surroundings<'_>) -> Result<Self, Vec<String>> {
+        let mut read = Reader { surroundings, problems: Vec::new() };
+        let state_dir = read.path("STATE_DIR", "data");
+        let config = Self {
+            hls_dir: read.path_or("HLS_DIR", state_dir.join("hls")),
+            state_dir,
+            bind: read.parsed(
+                "CONTROLLER_BIND",
+                "127.0.0.1:8080",
+                "an address and a port, for example 127.0.0.1:8080",
+            ),
+            trusted_proxies: read.list(
+                "TRUSTED_PROXIES",
+                "an address or a network such as 10.0.0.0/8",
+                is_network,
+            ),
+            cors_origins: read.list(
+                "CORS_ORIGINS",
+                "an origin such as https://example.org, without a path",
+                is_origin,
+            ),
+            media_dir: read.path("STORAGE_LOCAL_DIR", "media"),
+            media_prefix: read.text("STORAGE_PREFIX").unwrap_or_default(),
+            youtube_key: read.stream_key("YOUTUBE_STREAM_KEY"),
+            youtube_url: read.ingest("YOUTUBE_RTMP_URL"),
+            ffmpeg: read.text("FFMPEG_PATH").unwrap_or_else(|| "ffmpeg".to_owned()),
+            ffprobe: read.text("FFPROBE_PATH").unwrap_or_else(|| "ffprobe".to_owned()),
+            tls_ca_file: read.file("TLS_CA_FILE"),
+            master_key: read.master_key(),
+            worker: read.path_or("WORKER_PATH", surroundings.program.with_file_name("stream-worker")),
+            log_level: read.log_level(),
+            log_format: read.log_format(),
+            notices: read.notices(),
+        };
+        read.provider();
+        if read.problems.is_empty() { Ok(config) } else { Err(read.problems) }
+    }
+
+    /// The folder of a channel's documents.
+    pub fn channel_dir(&self, channel: &state::ids::ChannelId) -> PathBuf {
+        self.state_dir.join("channels").join(channel.as_str())
+    }
+}
+
+struct Reader<'a> {
+    surroundings: &'a Surroundings<'a>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// The variable's text; empty counts as unset.
+    fn text(&mut self, name: &str) -> Option<String> {
+        match (self.surroundings.variable)(name) {
+            Ok(text) => text.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    /// The variable, or the credential file of its name.
+    fn secret(&mut self, name: &str) -> Option<Secret> {
+        if let Some(text) = self.text(name) {
+            return Some(Secret::new(text));
+        }
+        let file = Path::new(&self.text("CREDENTIALS_DIRECTORY")?).join(name.to_lowercase());
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Some(text.trim()).filter(|t| !t.is_empty()).map(Secret::new),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                self.problems.push(format!("{}: {error}", file.display()));
+                None
+            }
+        }
+    }
+
+    fn path(&mut self, name: &str, default: &str) -> PathBuf {
+        self.path_or(name, PathBuf::from(default))
+    }
+
+    fn path_or(&mut self, name: &str, default: PathBuf) -> PathBuf {
+        self.surroundings.folder.join(self.text(name).map_or(default, PathBuf::from))
+    }
+
+    fn file(&mut self, name: &str) -> Option<PathBuf> {
+        let path = self.surroundings.folder.join(self.text(name)?);
+        if !path.is_file() {
+            self.problems.push(format!("{name}: {} is not a file", path.display()));
+        }
+        Some(path)
+    }
+
+    fn parsed(&mut self, name: &str, default: &str, form: &str) -> SocketAddr {
+        let text = self.text(name).unwrap_or_else(|| default.to_owned());
+        text.parse().unwrap_or_else(|_| {
+            self.problems.push(format!("{name}={text:?} must be {form}"));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    fn list(&mut self, name: &str, form: &str, fits: fn(&str) -> bool) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        let parts: Vec<_> =
+            text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect();
+        for part in parts.iter().filter(|part| !fits(part)) {
+            self.problems.push(format!("{name}: {part:?} must be {form}"));
+        }
+        parts
+    }
+
+    fn stream_key(&mut self, name: &str) -> Option<Secret> {
+        let key = self.secret(name)?;
+        if let Some(problem) = crate::wishes::destinations::key_problem(key.expose()) {
+            self.problems.push(format!("{name} {problem}"));
+        }
+        Some(key)
+    }
+
+    fn ingest(&mut self, name: &str) -> String {
+        let url = self.text(name).unwrap_or_else(|| YOUTUBE_URL.to_owned());
+        if let Some(problem) = ingest_url_problem(&url) {
+            self.problems.push(format!("{name} {problem}"));
+        }
+        url
+    }
+
+    fn master_key(&mut self) -> Option<Secret> {
+        let key = self.secret("MASTER_KEY")?;
+        if let Err(error) = state::seal::MasterKey::from_hex(&key) {
+            self.problems.push(format!("MASTER_KEY: {error}"));
+        }
+        Some(key)
+    }
+
+    fn log_level(&mut self) -> String {
+        let text = self.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
+        if EnvFilter::try_new(&text).is_err() {
+            self.problems.push(format!("LOG_LEVEL={text:?} must be trace, debug, info, warn or error"));
+        }
+        text
+    }
+
+    fn log_format(&mut self) -> LogFormat {
+        match self.text("LOG_FORMAT").as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => {
+                self.problems.push(format!("LOG_FORMAT={other:?} must be text or json"));
+                LogFormat::Text
+            }
+        }
+    }
+
+    fn provider(&mut self) {
+        match self.text("STORAGE_PROVIDER").as_deref() {
+            None | Some("local") => {}
+            Some(bucket @ ("r2" | "s3")) => self
+                .problems
+                .push(format!("STORAGE_PROVIDER={bucket} is not supported by this build; use local")),
+            Some(other) => self.problems.push(format!("STORAGE_PROVIDER={other:?} must be local")),
+        }
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        let unused = ["DATABASE_URL", "STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID"];
+        let set: Vec<_> = unused.into_iter().filter(|name| self.text(name).is_some()).collect();
+        set.into_iter().map(|name| format!("{name} is set, but this build does not use it")).collect()
+    }
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= most))
+}
+
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    text == "*"
+        || rest.is_some_and(|rest| {
+            !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn read(set: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let set: BTreeMap<String, String> =
+            set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let variable = |name: &str| Ok(set.get(name).cloned());
+        Config::read(&Surroundings {
+            variable: &variable,
+            folder: PathBuf::from("/srv"),
+            program: PathBuf::from("/opt/bin/stream-controller"),
+        })
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_complete_configuration() {
+        let config = read(&[("YOUTUBE_STREAM_KEY", "  "), ("LOG_FORMAT", "")]).unwrap();
+        assert_eq!(config.state_dir, Path::new("/srv/data"));
+        assert_eq!(config.hls_dir, Path::new("/srv/data/hls"));
+        assert_eq!(config.media_dir, Path::new("/srv/media"));
+        assert_eq!(config.worker, Path::new("/opt/bin/stream-worker"));
+        assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
+        assert!(config.youtube_key.is_none() && config.cors_origins.is_empty());
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once_and_no_secret_is_shown() {
+        let problems = read(&[
+            ("CONTROLLER_BIND", "nowhere"),
+            ("STORAGE_PROVIDER", "r2"),
+            ("YOUTUBE_RTMP_URL", "http://x/y"),
+            ("YOUTUBE_STREAM_KEY", "abcd efgh"),
+            ("MASTER_KEY", "deadbeef"),
+            ("LOG_FORMAT", "xml"),
+            ("CORS_ORIGINS", "https://a.example, b.example/x"),
+            ("TRUSTED_PROXIES", "10.0.0.0/33"),
+            ("TLS_CA_FILE", "missing.pem"),
+        ])
+        .unwrap_err();
+        assert_eq!(problems.len(), 9, "{problems:#?}");
+        let text = problems.join("\n");
+        assert!(text.contains("is not supported by this build; use local"));
+        assert!(!text.contains("abcd") && !text.contains("deadbeef"), "{text}");
+    }
+
+    #[test]
+    fn secrets_also_come_as_credential_files() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("youtube_stream_key"), "k-from-file\n").unwrap();
+        let config = read(&[("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())]).unwrap();
+        assert_eq!(config.youtube_key.unwrap().expose(), "k-from-file");
+    }
+}

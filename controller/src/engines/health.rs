@@ -1,0 +1,112 @@
+//! What is missing or broken, in words for whoever has to fix it.
+
+use super::House;
+use crate::supervisor::air::Is;
+use serde::Serialize;
+use state::phase::Wish;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The media folder is looked at no more often than this, because anybody may ask.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The answer to "how are you?".
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// `degraded` when there is a problem.
+    pub status: &'static str,
+    /// Of this program.
+    pub version: &'static str,
+    /// Since the controller started.
+    pub uptime_s: u64,
+    /// What someone must do something about.
+    pub problems: Vec<String>,
+    /// What is good to know.
+    pub notices: Vec<String>,
+    /// How many channels there should be and are.
+    pub channels: Channels,
+}
+
+/// Counts of channels.
+#[derive(Debug, Serialize)]
+pub struct Channels {
+    /// Their wish is on.
+    pub wanted: usize,
+    /// They are on the air, with the programme or the slate.
+    pub on: usize,
+}
+
+/// Remembers the last look at the media folder.
+#[derive(Default)]
+pub struct Checkup(Mutex<Option<(Instant, Option<String>)>>);
+
+/// How the controller is.
+pub async fn health(house: &House) -> Health {
+    let wanted: Vec<_> = house.wishes.all().into_iter().filter(|wish| wish.wish == Wish::On).collect();
+    let sights = house.wishes.all().into_iter().filter_map(|wish| house.supervisor.sight(&wish.id));
+    let sights: Vec<_> = sights.collect();
+    let mut problems = missing(house).await;
+    problems.extend(house.wishes.alerts().iter().cloned());
+    problems.extend(sights.iter().flat_map(|sight| sight.alerts.clone()));
+    let dark = sights.iter().filter(|sight| sight.air.is == Is::Dark);
+    problems.extend(dark.map(|sight| format!("channel {} is dark: {}", sight.state.id, sight.air.because)));
+    Health {
+        status: if problems.is_empty() { "ok" } else { "degraded" },
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: house.started.elapsed().as_secs(),
+        problems,
+        notices: notices(house),
+        channels: Channels {
+            wanted: wanted.len(),
+            on: sights.iter().filter(|sight| matches!(sight.air.is, Is::On | Is::Fallback)).count(),
+        },
+    }
+}
+
+/// What stands in the way of going on the air: programs and media.
+pub async fn missing(house: &House) -> Vec<String> {
+    let mut missing = house.briefing.tools().problems;
+    if !house.config.worker.is_file() {
+        missing.push(format!(
+            "the worker program {} is missing; set WORKER_PATH",
+            house.config.worker.display()
+        ));
+    }
+    missing.extend(media_problem(house).await);
+    for wish in house.wishes.all() {
+        let enabled = house.keyring.of(&wish).into_iter().filter(|wanted| wanted.shown.enabled);
+        let closed = enabled.filter_map(|wanted| {
+            Some((wanted.shown.id.clone(), house.keyring.spec(&wish.id, &wanted).err()?))
+        });
+        missing.extend(closed.map(|(id, error)| format!("channel {}, destination {id}: {error}", wish.id)));
+    }
+    missing
+}
+
+/// What is good to know but may well be meant so.
+pub fn notices(house: &House) -> Vec<String> {
+    let mut notices = house.config.notices.clone();
+    for wish in house.wishes.all() {
+        if !house.keyring.of(&wish).iter().any(|wanted| wanted.shown.enabled) {
+            notices.push(format!(
+                "channel {} has no destination: {}",
+                wish.id,
+                if wish.hls.enabled { "it is served over HLS only" } else { "it cannot be started" }
+            ));
+        }
+    }
+    notices
+}
+
+async fn media_problem(house: &House) -> Option<String> {
+    let known = |checkup: &Checkup| checkup.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some((at, problem)) = known(&house.checkup)
+        && at.elapsed() < LOOK_EVERY
+    {
+        return problem;
+    }
+    let (folder, prefix) = (house.config.media_dir.clone(), house.config.media_prefix.clone());
+    let problem = crate::off_thread(move || super::stream::media::folder_problem(&folder, &prefix)).await;
+    *house.checkup.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), problem.clone()));
+    problem
+}

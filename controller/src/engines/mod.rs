@@ -1,0 +1,30 @@
+//! What the product decides. The engines know wishes, the supervisor and storage; they know nothing of HTTP.
+
+pub mod health;
+pub mod stream;
+
+use crate::config::Config;
+use crate::supervisor::Handle;
+use crate::supervisor::brief::Briefing;
+use crate::wishes::Wishes;
+use crate::wishes::destinations::Keyring;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Everything an engine works with.
+pub struct House {
+    /// What the environment says.
+    pub config: Arc<Config>,
+    /// What is wanted.
+    pub wishes: Arc<Wishes>,
+    /// Seals and opens stream keys.
+    pub keyring: Arc<Keyring>,
+    /// What workers are told; knows which FFmpeg there is.
+    pub briefing: Arc<Briefing>,
+    /// Makes it so, and knows what is seen.
+    pub supervisor: Handle,
+    /// When the controller started.
+    pub started: Instant,
+    /// The last look at what is missing.
+    pub checkup: health::Checkup,
+}

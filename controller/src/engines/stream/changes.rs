@@ -1,0 +1,401 @@
+//! What a caller may say about a channel: read from JSON with every problem named, and applied to its wish.
+
+use super::fields::Fields;
+use crate::config::YOUTUBE_URL;
+use crate::wishes::destinations::{Keyring, key_problem};
+use serde_json::{Map, Value};
+use state::channel::{FieldProblem, StreamConfig};
+use state::destination::{Boundary, Destination, Platform};
+use state::ids::{ChannelId, DestinationId, Ulid};
+use state::playlist::{Item, Playlist};
+use state::profile::Profile;
+use state::secret::Secret;
+
+/// Most items in one list.
+const MOST_ITEMS: usize = 10_000;
+
+/// Most destinations of one channel.
+const MOST_DESTINATIONS: usize = 50;
+
+const CHANNEL_FORM: &str = "the name of a channel: a-z, 0-9, '-' and '_'";
+
+/// What a caller wants changed. What is `None` stays as it is.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    name: Option<String>,
+    /// `Some(None)`: all media in storage.
+    media: Option<Option<Vec<String>>>,
+    looped: Option<bool>,
+    profile: Option<Option<Profile>>,
+    destinations: Option<Vec<DestinationChange>>,
+    hls_enabled: Option<bool>,
+    hls_public: Option<bool>,
+}
+
+#[derive(Debug, PartialEq)]
+struct DestinationChange {
+    id: DestinationId,
+    name: Option<String>,
+    platform: Platform,
+    url: String,
+    /// `None` keeps the key of a destination with the same id and address; `Some(None)` takes it away.
+    key: Option<Option<Secret>>,
+    backup_url: Option<String>,
+    boundary: Boundary,
+    enabled: bool,
+}
+
+/// Reads the body of a start: the channel, and what is to be changed.
+///
+/// # Errors
+/// Every problem with its place.
+pub fn read(body: Value) -> Result<(ChannelId, Changes), Vec<FieldProblem>> {
+    let mut problems = Vec::new();
+    let read = read_all(body, &mut problems);
+    match read {
+        Some(read) if problems.is_empty() => Ok(read),
+        _ => Err(problems),
+    }
+}
+
+/// Reads a body that names nothing but a channel.
+///
+/// # Errors
+/// Every problem with its place.
+pub fn read_channel(body: Value) -> Result<ChannelId, Vec<FieldProblem>> {
+    let mut problems = Vec::new();
+    let channel = Fields::of(body, "", &mut problems).and_then(|mut fields| {
+        let channel = fields.get("channel", CHANNEL_FORM);
+        fields.finish();
+        channel
+    });
+    if problems.is_empty() { Ok(channel.unwrap_or_else(ChannelId::main)) } else { Err(problems) }
+}
+
+fn read_all(body: Value, problems: &mut Vec<FieldProblem>) -> Option<(ChannelId, Changes)> {
+    let mut fields = Fields::of(body, "", problems)?;
+    let channel = fields.get("channel", CHANNEL_FORM);
+    let mut changes = Changes {
+        name: fields.get("name", "text"),
+        media: fields.nullable("media", "a list of keys"),
+        looped: fields.get("loop", "true or false"),
+        ..Changes::default()
+    };
+    if let Some(Some(keys)) = &changes.media {
+        check_media(keys, &mut fields);
+    }
+    changes.profile = match fields.take("profile") {
+        None => None,
+        Some(Value::Null) => Some(None),
+        Some(value) => read_profile(value, &mut fields).map(Some),
+    };
+    if let Some(value) = fields.take("hls") {
+        let place = fields.place("hls");
+        if let Some(mut hls) = Fields::of(value, &place, fields.problems()) {
+            changes.hls_enabled = hls.get("enabled", "true or false");
+            changes.hls_public = hls.get("public", "true or false");
+            hls.finish();
+        }
+    }
+    if let Some(list) = fields.get::<Vec<Value>>("destinations", "a list of destinations") {
+        changes.destinations = Some(read_destinations(list, &mut fields));
+    }
+    fields.finish();
+    Some((channel.unwrap_or_else(ChannelId::main), changes))
+}
+
+fn check_media(keys: &[String], fields: &mut Fields<'_>) {
+    if keys.is_empty() || keys.len() > MOST_ITEMS {
+        fields.problem("media", format!("must hold 1 to {MOST_ITEMS} keys; null plays all media in storage"));
+    }
+    for (i, key) in keys.iter().enumerate() {
+        if let Some(words) = state::channel::key_problem(key) {
+            let place = format!("{}/{i}", fields.place("media"));
+            fields.problems().push(FieldProblem::at(place, words));
+        }
+    }
+}
+
+/// A profile: what is not said comes from the default one.
+fn read_profile(value: Value, above: &mut Fields<'_>) -> Option<Profile> {
+    let place = above.place("profile");
+    let mut fields = Fields::of(value, &place, above.problems())?;
+    let number = "a whole number";
+    let base = Profile::default();
+    let profile = Profile {
+        width: fields.get("width", number).unwrap_or(base.width),
+        height: fields.get("height", number).unwrap_or(base.height),
+        fps: fields.get("fps", "a frame rate such as 30, 29.97 or \"30000/1001\"").unwrap_or(base.fps),
+        video_kbps: fields.get("video_kbps", number).unwrap_or(base.video_kbps),
+        max_video_kbps: fields.get("max_video_kbps", number).unwrap_or(base.max_video_kbps),
+        sample_rate: fields.get("sample_rate", number).unwrap_or(base.sample_rate),
+        channels: fields.get("channels", number).unwrap_or(base.channels),
+        audio_kbps: fields.get("audio_kbps", number).unwrap_or(base.audio_kbps),
+    };
+    fields.finish();
+    let wrong = profile.problems().into_iter();
+    above.problems().extend(wrong.map(|(at, words)| FieldProblem::at(format!("{place}{at}"), words)));
+    Some(profile)
+}
+
+fn read_destinations(list: Vec<Value>, above: &mut Fields<'_>) -> Vec<DestinationChange> {
+    if list.len() > MOST_DESTINATIONS {
+        above.problem("destinations", format!("must not hold more than {MOST_DESTINATIONS}"));
+        return Vec::new();
+    }
+    let place = above.place("destinations");
+    let problems = above.problems();
+    let read = list.into_iter().enumerate();
+    read.filter_map(|(i, value)| read_destination(value, &format!("{place}/{i}"), problems)).collect()
+}
+
+fn read_destination(
+    value: Value,
+    place: &str,
+    problems: &mut Vec<FieldProblem>,
+) -> Option<DestinationChange> {
+    let mut fields = Fields::of(value, place, problems)?;
+    let platform = fields.get("platform", "youtube, facebook, twitch or custom").unwrap_or(Platform::Custom);
+    let id = fields.get::<DestinationId>("id", "a name of a-z, 0-9, '-' and '_'");
+    let key = fields.nullable::<Secret>("stream_key", "text");
+    if let Some(words) = key.iter().flatten().find_map(|key| key_problem(key.expose())) {
+        fields.problem("stream_key", words);
+    }
+    let url = fields.get::<String>("url", "text");
+    if url.is_none() && platform != Platform::Youtube {
+        fields.problem("url", "is needed: rtmps://host[:port]/app");
+    }
+    let (url, key) = split_key(url.unwrap_or_else(|| YOUTUBE_URL.to_owned()), key);
+    if let Some(words) = state::channel::ingest_url_problem(&url) {
+        fields.problem("url", words);
+    }
+    let change = DestinationChange {
+        id: id.unwrap_or_else(|| default_id(platform)),
+        name: fields.get("name", "text"),
+        platform,
+        url,
+        key,
+        backup_url: fields.nullable("backup_url", "text").flatten(),
+        boundary: fields.get("boundary", "continuous, uniform or reconnect").unwrap_or_default(),
+        enabled: fields.get("enabled", "true or false").unwrap_or(true),
+    };
+    fields.finish();
+    Some(change)
+}
+
+/// People paste `rtmp://host/app/key`. Its last part is a secret and must not stay in an address that is shown.
+fn split_key(url: String, key: Option<Option<Secret>>) -> (String, Option<Option<Secret>>) {
+    let path_from = url.find("://").and_then(|at| url[at + 3..].find('/').map(|slash| at + 3 + slash + 1));
+    match (key, path_from) {
+        (None, Some(from)) if !url.contains('?') => {
+            match url[from..].trim_end_matches('/').rsplit_once('/') {
+                Some((app, last)) if !app.is_empty() && key_problem(last).is_none() => {
+                    (format!("{}{app}", &url[..from]), Some(Some(Secret::new(last))))
+                }
+                _ => (url, None),
+            }
+        }
+        (key, _) => (url, key),
+    }
+}
+
+fn default_id(platform: Platform) -> DestinationId {
+    let name = match platform {
+        Platform::Youtube => "youtube",
+        Platform::Facebook => "facebook",
+        Platform::Twitch => "twitch",
+        Platform::Custom => "custom",
+    };
+    // These four are names by construction.
+    DestinationId::try_from(name.to_owned()).unwrap_or_else(|_| unreachable!("{name} is a name"))
+}
+
+impl Changes {
+    /// Whether the caller named the media.
+    pub fn names_media(&self) -> bool {
+        matches!(self.media, Some(Some(_)))
+    }
+
+    /// The wish after the changes, checked as a whole.
+    ///
+    /// # Errors
+    /// Every problem with its place in the body.
+    pub fn apply(self, mut wish: StreamConfig, keyring: &Keyring) -> Result<StreamConfig, Vec<FieldProblem>> {
+        wish.name = self.name.unwrap_or(wish.name);
+        wish.looped = self.looped.unwrap_or(wish.looped);
+        wish.profile = self.profile.unwrap_or(wish.profile);
+        wish.hls.enabled = self.hls_enabled.unwrap_or(wish.hls.enabled);
+        wish.hls.public = self.hls_public.unwrap_or(wish.hls.public);
+        wish.playlist = match self.media {
+            None => wish.playlist,
+            Some(None) => Playlist::Storage,
+            Some(Some(keys)) => playlist(keys, wish.playlist),
+        };
+        let mut problems = Vec::new();
+        if let Some(list) = self.destinations {
+            let before = std::mem::take(&mut wish.destinations);
+            for (i, change) in list.into_iter().enumerate() {
+                wish.destinations.push(change.apply(i, &wish.id, &before, keyring, &mut problems));
+            }
+        }
+        problems.extend(wish.problems().into_iter().map(in_body));
+        if problems.is_empty() { Ok(wish) } else { Err(problems) }
+    }
+}
+
+/// The same keys keep their items, so that a position in the list survives.
+fn playlist(keys: Vec<String>, before: Playlist) -> Playlist {
+    if let Playlist::List { items } = &before
+        && items.iter().map(|item| &item.key).eq(keys.iter())
+    {
+        return before;
+    }
+    let now = state::now();
+    Playlist::List { items: keys.into_iter().map(|key| Item { id: Ulid::new(now), key }).collect() }
+}
+
+/// A document calls the list `/playlist/items/0/key`, a caller `/media/0`.
+fn in_body(problem: FieldProblem) -> FieldProblem {
+    match problem.pointer.strip_prefix("/playlist/items") {
+        Some(rest) => FieldProblem::at(format!("/media{}", rest.trim_end_matches("/key")), problem.detail),
+        None => problem,
+    }
+}
+
+impl DestinationChange {
+    fn apply(
+        self,
+        index: usize,
+        channel: &ChannelId,
+        before: &[Destination],
+        keyring: &Keyring,
+        problems: &mut Vec<FieldProblem>,
+    ) -> Destination {
+        let old = before.iter().find(|old| old.id == self.id);
+        let sealed_key = match self.key {
+            Some(Some(key)) => Some(keyring.seal(channel, &self.id, &key)),
+            Some(None) => None,
+            // A key goes nowhere but to the address it was given for.
+            None => old.filter(|old| old.url == self.url).and_then(|old| old.sealed_key.clone()),
+        };
+        if sealed_key.is_none() {
+            let place = format!("/destinations/{index}/stream_key");
+            problems.push(FieldProblem::at(place, "is needed: the platform shows it beside its address"));
+        }
+        Destination {
+            name: self
+                .name
+                .or_else(|| old.map(|old| old.name.clone()))
+                .unwrap_or_else(|| self.id.to_string()),
+            other: old.map_or_else(Map::new, |old| old.other.clone()),
+            id: self.id,
+            platform: self.platform,
+            url: self.url,
+            sealed_key,
+            backup_url: self.backup_url,
+            boundary: self.boundary,
+            enabled: self.enabled,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pointers(body: Value) -> Vec<String> {
+        let mut found: Vec<_> = read(body).unwrap_err().into_iter().map(|p| p.pointer).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn an_empty_body_means_main_as_it_is() {
+        assert_eq!(read(json!({})), Ok((ChannelId::main(), Changes::default())));
+    }
+
+    #[test]
+    fn every_problem_is_found_at_once_and_named_by_its_place() {
+        let body = json!({
+            "channel": "../x", "media": ["a.mp4", "../b"], "loop": "yes", "colour": 1, "name": 7,
+            "profile": {"width": 3, "fps": "fast", "bits": 10},
+            "hls": {"enabled": 1, "path": "x"},
+            "destinations": [
+                {"id": "A", "url": "http://h/a", "stream_key": "a b", "color": "x"},
+                {"platform": "myspace"},
+                5,
+            ],
+        });
+        assert_eq!(
+            pointers(body),
+            [
+                "/channel",
+                "/colour",
+                "/destinations/0/color",
+                "/destinations/0/id",
+                "/destinations/0/stream_key",
+                "/destinations/0/url",
+                "/destinations/1/platform",
+                "/destinations/1/url",
+                "/destinations/2",
+                "/hls/enabled",
+                "/hls/path",
+                "/loop",
+                "/media/1",
+                "/name",
+                "/profile/bits",
+                "/profile/fps",
+                "/profile/width",
+            ]
+        );
+        assert_eq!(pointers(json!([])), [""]);
+        assert_eq!(pointers(json!({"a/b~": 1})), ["/a~1b~0"]);
+        assert_eq!(pointers(json!({"media": []})), ["/media"]);
+    }
+
+    #[test]
+    fn a_key_at_the_end_of_an_address_is_taken_out_of_it() {
+        let cases = [
+            ("rtmp://h/app/s3cret", "rtmp://h/app", Some("s3cret")),
+            ("rtmp://h/a/b/s3cret/", "rtmp://h/a/b", Some("s3cret")),
+            ("rtmp://h/app", "rtmp://h/app", None),
+            ("rtmp://h/app/", "rtmp://h/app/", None),
+            ("nonsense", "nonsense", None),
+        ];
+        for (given, url, key) in cases {
+            let (left, taken) = split_key(given.to_owned(), None);
+            let taken = taken.flatten();
+            assert_eq!((left.as_str(), taken.as_ref().map(Secret::expose)), (url, key));
+        }
+    }
+
+    fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+        use proptest::prelude::*;
+        let names =
+            "channel|media|loop|name|profile|width|fps|hls|enabled|destinations|id|url|stream_key|platform|x";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "rtmp://[a-z/:@?]{0,9}|.{0,9}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(names, inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_body_is_taken_or_refused_with_a_place(body in any_json()) {
+            if let Err(problems) = read(body) {
+                proptest::prop_assert!(!problems.is_empty());
+                proptest::prop_assert!(problems.iter().all(|p| p.pointer.is_empty() || p.pointer.starts_with('/')));
+            }
+        }
+    }
+}

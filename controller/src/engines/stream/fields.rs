@@ -1,0 +1,86 @@
+//! Reading a JSON object field by field, so that every problem is found at once and named by its JSON pointer
+//! (RFC 6901), and nothing unknown slips through.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use state::channel::FieldProblem;
+
+/// An object that is being read.
+pub(super) struct Fields<'a> {
+    left: Map<String, Value>,
+    pointer: String,
+    problems: &'a mut Vec<FieldProblem>,
+}
+
+impl<'a> Fields<'a> {
+    /// Begins with the object at `pointer`; `None`, and a problem, when it is something else.
+    pub(super) fn of(value: Value, pointer: &str, problems: &'a mut Vec<FieldProblem>) -> Option<Self> {
+        match value {
+            Value::Object(left) => Some(Self { left, pointer: pointer.to_owned(), problems }),
+            other => {
+                let words = format!("must be an object, not {}", kind(&other));
+                problems.push(FieldProblem::at(pointer, words));
+                None
+            }
+        }
+    }
+
+    /// Takes a field out; `None` when it is absent, `Some(Null)` when it is null.
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        self.left.remove(name)
+    }
+
+    /// A field of one kind; `None` when it is absent or wrong, and then a problem is noted.
+    pub(super) fn get<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<T> {
+        let value = self.take(name)?;
+        let read = serde_json::from_value(value);
+        if read.is_err() {
+            self.problem(name, format!("must be {expected}"));
+        }
+        read.ok()
+    }
+
+    /// A field that may be null: `Some(None)` then.
+    pub(super) fn nullable<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<Option<T>> {
+        if self.left.get(name).is_some_and(Value::is_null) {
+            self.left.remove(name);
+            return Some(None);
+        }
+        self.get(name, expected).map(Some)
+    }
+
+    /// Notes what is wrong with a field.
+    pub(super) fn problem(&mut self, name: &str, words: impl Into<String>) {
+        let pointer = self.place(name);
+        self.problems.push(FieldProblem::at(pointer, words));
+    }
+
+    /// The pointer of a field.
+    pub(super) fn place(&self, name: &str) -> String {
+        format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"))
+    }
+
+    /// Where problems are noted, for readers of what is inside.
+    pub(super) fn problems(&mut self) -> &mut Vec<FieldProblem> {
+        self.problems
+    }
+
+    /// Whatever nobody took is unknown.
+    pub(super) fn finish(self) {
+        for name in self.left.keys() {
+            let pointer = self.place(name);
+            self.problems.push(FieldProblem::at(pointer, "is not a known field"));
+        }
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,33 @@
+//! The only room that knows axum: routes, extractors, headers. A handler takes the request apart, makes one call
+//! into an engine, and answers.
+
+mod auth;
+mod extract;
+mod frame;
+mod health;
+mod hls;
+mod respond;
+pub mod router;
+pub mod segments;
+pub mod serve;
+mod streams_start;
+mod streams_status;
+mod streams_stop;
+
+use crate::engines::House;
+use crate::machine::AdminToken;
+use segments::Segments;
+use std::sync::Arc;
+
+/// What every handler may use.
+pub struct Desk {
+    /// What the engines work with.
+    pub house: House,
+    /// Opens everything.
+    pub token: AdminToken,
+    /// Recent HLS segments.
+    pub segments: Segments,
+}
+
+/// Shared by all requests.
+pub type Shared = Arc<Desk>;

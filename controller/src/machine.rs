@@ -1,0 +1,156 @@
+//! What this controller holds on its machine: folders, the lock, the admin token, the master key.
+
+use crate::config::Config;
+use anyhow::{Context, bail};
+use ring::hmac;
+use state::secret::Secret;
+use state::{atomic, ids, seal::MasterKey};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// Makes the folders and keeps a second controller out of them for as long as the result lives.
+///
+/// # Errors
+/// The state folder cannot be written, or another controller uses it.
+pub fn move_in(config: &Config) -> anyhow::Result<File> {
+    let state_dir = config.state_dir.display();
+    let advice =
+        || format!("the state folder {state_dir} cannot be written; make it writable or set STATE_DIR");
+    for name in ["run", "logs", "channels", "cache"] {
+        atomic::private_folder(&config.state_dir.join(name)).with_context(advice)?;
+    }
+    let run = config.state_dir.join("run");
+    fs::set_permissions(&run, Permissions::from_mode(0o700)).with_context(advice)?;
+    let lock = lock(&run.join("controller.lock")).with_context(advice)?;
+    let Some(lock) = lock else { bail!("another controller uses the state folder {state_dir}") };
+    fs::create_dir_all(&config.hls_dir).with_context(|| {
+        format!("the HLS folder {} cannot be made; set HLS_DIR", config.hls_dir.display())
+    })?;
+    Ok(lock)
+}
+
+/// `None` when someone else holds it. The file itself is never removed: that would let two hold "the" lock.
+fn lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// The key that seals stream keys: given, or kept in the state folder.
+///
+/// # Errors
+/// The key file cannot be read or holds something else.
+pub fn master_key(config: &Config) -> anyhow::Result<MasterKey> {
+    if let Some(given) = &config.master_key {
+        return MasterKey::from_hex(given).context("MASTER_KEY");
+    }
+    let path = config.state_dir.join("master.key");
+    let key = MasterKey::load_or_make(&path).with_context(|| path.display().to_string())?;
+    tighten(&path)?;
+    Ok(key)
+}
+
+/// The bearer token that opens everything. Compared by HMAC under a key of this process, so that the time it
+/// takes tells nothing.
+pub struct AdminToken {
+    key: hmac::Key,
+    tag: hmac::Tag,
+}
+
+impl AdminToken {
+    /// Shortest token that is taken from a file.
+    const SHORTEST: usize = 20;
+
+    /// Takes a token.
+    pub fn new(token: &Secret) -> Self {
+        let mut random = [0u8; 32];
+        ids::fill_random(&mut random);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random);
+        let tag = hmac::sign(&key, token.expose().as_bytes());
+        Self { key, tag }
+    }
+
+    /// Reads `admin.token`, or makes one; keeps `auth.header` beside it for `curl -H @file`.
+    ///
+    /// # Errors
+    /// The files cannot be read or written, or the token is too short to protect anything.
+    pub fn load_or_make(state_dir: &Path) -> anyhow::Result<Self> {
+        let path = state_dir.join("admin.token");
+        let token = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().to_owned(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let token = ids::random_base62(43);
+                atomic::replace(&path, format!("{token}\n").as_bytes()).context("write admin.token")?;
+                token
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        if token.len() < Self::SHORTEST || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            bail!(
+                "{}: must hold at least {} visible characters; remove it to have one made",
+                path.display(),
+                Self::SHORTEST
+            );
+        }
+        let header = state_dir.join("auth.header");
+        let line = format!("Authorization: Bearer {token}\n");
+        if fs::read_to_string(&header).ok().as_deref() != Some(&line) {
+            atomic::replace(&header, line.as_bytes()).context("write auth.header")?;
+            // A previous copy would keep a token alive on disk that was taken back.
+            let _ = fs::remove_file(atomic::previous_of(&header)?);
+        }
+        tighten(&path)?;
+        tighten(&header)?;
+        Ok(Self::new(&Secret::new(token)))
+    }
+
+    /// Whether `presented` is the token.
+    pub fn is(&self, presented: &str) -> bool {
+        hmac::verify(&self.key, presented.as_bytes(), self.tag.as_ref()).is_ok()
+    }
+}
+
+fn tighten(path: &Path) -> anyhow::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(0o600)).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_made_once_and_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        AdminToken::load_or_make(folder.path()).unwrap();
+        let token = fs::read_to_string(folder.path().join("admin.token")).unwrap();
+        assert_eq!(token.trim().len(), 43);
+        let again = AdminToken::load_or_make(folder.path()).unwrap();
+        assert!(again.is(token.trim()));
+        assert!(!again.is("") && !again.is(&token) && !again.is(&token[..42]));
+        for name in ["admin.token", "auth.header"] {
+            let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_nothing_opens_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("admin.token"), "\n").unwrap();
+        assert!(AdminToken::load_or_make(folder.path()).is_err());
+    }
+
+    #[test]
+    fn the_lock_is_held_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.lock");
+        let held = lock(&path).unwrap();
+        assert!(held.is_some());
+        assert!(lock(&path).unwrap().is_none());
+    }
+}

@@ -1,0 +1,200 @@
+//! Where a channel is sent: the saved destinations, and the one that the environment implies. The only place
+//! that opens sealed keys.
+
+use crate::config::Config;
+use ring::hmac;
+use state::channel::StreamConfig;
+use state::destination::{Boundary, Destination, Platform};
+use state::ids::{ChannelId, DestinationId, fill_random};
+use state::seal::{MasterKey, SealError};
+use state::secret::Secret;
+use state::wire::DestinationSpec;
+
+/// Turns what is saved into what a worker can use.
+pub struct Keyring {
+    master: MasterKey,
+    compare: hmac::Key,
+    implied: Option<Implied>,
+}
+
+struct Implied {
+    url: String,
+    key: Secret,
+}
+
+/// A destination of a channel, saved or implied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// What is to be shown of it.
+    pub shown: Destination,
+    /// Its key comes from the environment.
+    pub implied: bool,
+}
+
+/// An ingest that two destinations must not share; tells nothing about the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Fingerprint(Vec<u8>);
+
+impl Keyring {
+    /// A keyring for this process.
+    pub fn new(master: MasterKey, config: &Config) -> Self {
+        let mut random = [0u8; 32];
+        fill_random(&mut random);
+        let implied = config.youtube_key.clone().map(|key| Implied { url: config.youtube_url.clone(), key });
+        Self { master, compare: hmac::Key::new(hmac::HMAC_SHA256, &random), implied }
+    }
+
+    /// Seals a key for its place.
+    pub fn seal(&self, channel: &ChannelId, destination: &DestinationId, key: &Secret) -> String {
+        self.master.seal(key, &context(channel, destination))
+    }
+
+    /// A saved destination's key; empty where it has none.
+    ///
+    /// # Errors
+    /// [`SealError::CannotOpen`] when the master key has changed.
+    pub fn key_of(&self, channel: &ChannelId, destination: &Destination) -> Result<Secret, SealError> {
+        match &destination.sealed_key {
+            Some(sealed) => self.master.open(sealed, &context(channel, &destination.id)),
+            None => Ok(Secret::default()),
+        }
+    }
+
+    /// All destinations of a channel. `main` has an implied one, `youtube`, when the environment holds its key
+    /// and nothing saved has its name or goes to the same place.
+    pub fn of(&self, config: &StreamConfig) -> Vec<Wanted> {
+        let saved = config.destinations.iter().cloned();
+        let mut all: Vec<_> = saved.map(|shown| Wanted { shown, implied: false }).collect();
+        if let Some(implied) = self.implied.as_ref().filter(|_| config.id == ChannelId::main())
+            && let Ok(id) = "youtube".parse::<DestinationId>()
+            && !all.iter().any(|other| other.shown.id == id)
+        {
+            let print = self.fingerprint(&implied.url, &implied.key);
+            let taken = config.destinations.iter().any(|d| {
+                d.enabled
+                    && self.key_of(&config.id, d).is_ok_and(|key| self.fingerprint(&d.url, &key) == print)
+            });
+            if !taken {
+                all.push(Wanted { shown: youtube(id, implied.url.clone()), implied: true });
+            }
+        }
+        all
+    }
+
+    /// What a worker gets of one destination.
+    ///
+    /// # Errors
+    /// [`SealError::CannotOpen`].
+    pub fn spec(&self, channel: &ChannelId, wanted: &Wanted) -> Result<DestinationSpec, SealError> {
+        let shown = &wanted.shown;
+        let key = match &self.implied {
+            Some(implied) if wanted.implied => implied.key.clone(),
+            _ => self.key_of(channel, shown)?,
+        };
+        Ok(DestinationSpec {
+            id: shown.id.clone(),
+            name: shown.name.clone(),
+            platform: shown.platform,
+            url: shown.url.clone(),
+            key,
+            boundary: shown.boundary,
+        })
+    }
+
+    /// Every ingest that the enabled destinations of a channel occupy. Those that cannot be opened occupy none.
+    pub fn fingerprints(&self, config: &StreamConfig) -> Vec<(DestinationId, Fingerprint)> {
+        let enabled = self.of(config).into_iter().filter(|wanted| wanted.shown.enabled);
+        let specs = enabled.filter_map(|wanted| self.spec(&config.id, &wanted).ok());
+        specs.map(|spec| (spec.id, self.fingerprint(&spec.url, &spec.key))).collect()
+    }
+
+    fn fingerprint(&self, url: &str, key: &Secret) -> Fingerprint {
+        let text = format!("{}\0{}", ingest(url), key.expose());
+        Fingerprint(hmac::sign(&self.compare, text.as_bytes()).as_ref().to_vec())
+    }
+}
+
+fn context(channel: &ChannelId, destination: &DestinationId) -> String {
+    format!("{channel}/{destination}")
+}
+
+fn youtube(id: DestinationId, url: String) -> Destination {
+    Destination {
+        id,
+        name: "YouTube".to_owned(),
+        platform: Platform::Youtube,
+        url,
+        sealed_key: None,
+        backup_url: None,
+        boundary: Boundary::default(),
+        enabled: true,
+        other: serde_json::Map::new(),
+    }
+}
+
+/// Host and application of an ingest address, the same for every way of writing it: RTMP and RTMPS on their own
+/// ports lead to the same place.
+fn ingest(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, app) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = [":1935", ":443", ":80"].iter().find_map(|port| authority.strip_suffix(port));
+    format!("{}/{}", host.unwrap_or(authority).to_ascii_lowercase(), app.trim_matches('/'))
+}
+
+/// Why `key` cannot be a stream key, in words that do not show it; `None` when it can.
+pub fn key_problem(key: &str) -> Option<&'static str> {
+    if key.is_empty() || key.len() > 1024 {
+        return Some("must be 1 to 1024 characters");
+    }
+    let odd = key.chars().any(|c| c.is_control() || c.is_whitespace());
+    odd.then_some("must not hold spaces or control characters")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyring(implied: Option<(&str, &str)>) -> Keyring {
+        let master = MasterKey::from_hex(&Secret::new("5".repeat(64))).unwrap();
+        let compare = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
+        let implied = implied.map(|(url, key)| Implied { url: url.to_owned(), key: Secret::new(key) });
+        Keyring { master, compare, implied }
+    }
+
+    fn saved(ring: &Keyring, id: &str, url: &str, key: &str) -> Destination {
+        let id: DestinationId = id.parse().unwrap();
+        let sealed_key = Some(ring.seal(&ChannelId::main(), &id, &Secret::new(key)));
+        Destination { sealed_key, platform: Platform::Custom, ..youtube(id, url.to_owned()) }
+    }
+
+    #[test]
+    fn the_same_ingest_is_recognised_however_it_is_written() {
+        for same in ["rtmp://Host/app", "rtmps://host:443/app/", "rtmp://host:1935/app?x=1"] {
+            assert_eq!(ingest(same), "host/app", "{same}");
+        }
+        assert_ne!(ingest("rtmp://host:19350/app"), ingest("rtmp://host/app"));
+    }
+
+    #[test]
+    fn main_goes_to_youtube_when_the_environment_says_so() {
+        let ring = keyring(Some(("rtmps://y/live2", "k3y")));
+        let mut config = StreamConfig::new(ChannelId::main());
+        let all = ring.of(&config);
+        assert_eq!(all[0].shown.id.as_str(), "youtube");
+        assert_eq!(ring.spec(&config.id, &all[0]).unwrap().key.expose(), "k3y");
+        config.destinations = vec![saved(&ring, "own", "rtmp://y/live2", "k3y")];
+        assert_eq!(ring.of(&config).len(), 1, "the saved one goes to the same place");
+        config.id = "other".parse().unwrap();
+        config.destinations.clear();
+        assert!(ring.of(&config).is_empty());
+    }
+
+    #[test]
+    fn a_key_opens_only_in_its_own_place() {
+        let ring = keyring(None);
+        let destination = saved(&ring, "a", "rtmp://h/app", "s3cret");
+        assert_eq!(ring.key_of(&ChannelId::main(), &destination).unwrap().expose(), "s3cret");
+        assert!(ring.key_of(&"other".parse().unwrap(), &destination).is_err());
+    }
+}

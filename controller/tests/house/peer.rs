@@ -1,0 +1,154 @@
+//! A peer that speaks `state::wire` as a worker does, and misbehaves when told to. It is this test program itself:
+//! the script that stands in for the worker starts it with `PEER` set.
+
+use serde_json::json;
+use state::ids::Ulid;
+use state::wire::{
+    Counts, Cursor, DestinationSeen, DestinationState, Heartbeat, Hello, HlsSeen, ItemSeen, Making, Playing,
+    ToController, ToWorker, WorkerSpec,
+};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Not a test: what the stand-in for the worker runs. Without `PEER` it does nothing.
+#[test]
+fn worker() {
+    let (Ok(behaviour), Ok(args)) = (std::env::var("PEER"), std::env::var("PEER_ARGS")) else { return };
+    let args: Vec<_> = args.split(' ').collect();
+    let of = |name: &str| args.iter().position(|a| *a == name).map(|i| args[i + 1].to_owned()).unwrap();
+    let code = work(&behaviour, &of("--channel"), &of("--run"), &of("--socket"));
+    std::process::exit(code);
+}
+
+fn work(behaviour: &str, channel: &str, run: &str, socket: &str) -> i32 {
+    if let Some(code) = behaviour.strip_prefix("crash at once ") {
+        eprintln!("the peer was told to crash");
+        return code.parse().unwrap();
+    }
+    let run = Ulid::from_text(if behaviour == "wrong run" { "01ARZ3NDEKTSV4RRFFQ69G5FAV" } else { run });
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let hello =
+        Hello { channel: channel.parse().unwrap(), run, pid: std::process::id(), version: "peer".into() };
+    say(&mut stream, &ToController::Hello(hello));
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let Some(Ok(first)) = lines.next() else { return 4 };
+    let ToWorker::Spec(spec) = serde_json::from_str(&first).unwrap() else { return 5 };
+    std::fs::write("worker-was-told", &first).unwrap();
+    perform(behaviour, &spec, &mut stream, lines)
+}
+
+fn perform(
+    behaviour: &str,
+    spec: &WorkerSpec,
+    stream: &mut UnixStream,
+    lines: impl Iterator<Item = std::io::Result<String>> + Send + 'static,
+) -> i32 {
+    match behaviour {
+        "silent" => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        "finish" => {
+            beat(spec, 1, stream);
+            return 0;
+        }
+        _ => {}
+    }
+    let deaf = behaviour == "deaf";
+    let listener = std::thread::spawn(move || listen(lines, deaf));
+    if behaviour == "wants more" {
+        say(stream, &ToController::WantItems { after: spec.generation });
+    }
+    for seq in 1.. {
+        if behaviour != "play alone" && listener.is_finished() {
+            return listener.join().unwrap();
+        }
+        if behaviour == "crash when told" && std::fs::exists("crash-now").unwrap() {
+            std::fs::remove_file("crash-now").unwrap();
+            eprintln!("no space left on device");
+            return 7;
+        }
+        if !beat(spec, seq, stream) && behaviour != "play alone" {
+            return 6;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    0
+}
+
+/// Ends with the exit code when it is told to stop.
+fn listen(lines: impl Iterator<Item = std::io::Result<String>>, deaf: bool) -> i32 {
+    for line in lines {
+        match serde_json::from_str(&line.unwrap()).unwrap() {
+            ToWorker::Stop if deaf => {}
+            ToWorker::Stop => return 0,
+            ToWorker::Items { generation, items } => {
+                let keys: Vec<_> = items.iter().map(|item| &item.key).collect();
+                let text = json!({"generation": generation, "keys": keys}).to_string();
+                std::fs::write("worker-got-items", text).unwrap();
+            }
+            _ => {}
+        }
+    }
+    3
+}
+
+fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {
+    let now = state::now();
+    let item = spec.items.first();
+    let destinations = spec.destinations.iter().map(|d| DestinationSeen {
+        id: d.id.clone(),
+        state: DestinationState::Live,
+        since: now,
+        accepted_bytes: seq * 1000,
+        accepted_at: Some(now),
+        bitrate_kbps: 3000,
+        reconnects: 0,
+        dropped: 0,
+        attempt: 0,
+        next_retry_at: None,
+        last_error: None,
+    });
+    let beat = Heartbeat {
+        run: spec.run.clone(),
+        epoch: spec.epoch,
+        seq,
+        at: now,
+        playing: Playing::Programme,
+        because: None,
+        since: now,
+        sent_ms: seq * 100,
+        item: item.map(|item| ItemSeen {
+            id: item.id.clone(),
+            key: item.key.clone(),
+            position_ms: seq * 100,
+            duration_ms: Some(20_000),
+            video: Making::Copy,
+            audio: Making::Copy,
+            reason: "fits the profile".into(),
+        }),
+        next: None,
+        profile: Some(state::profile::Profile::default()),
+        destinations: destinations.collect(),
+        hls: spec.hls.as_ref().map(|hls| HlsSeen {
+            segments: 1,
+            next_sequence: hls.first_sequence + seq,
+            last_segment_at: Some(now),
+            error: None,
+        }),
+        cursor: item.map(|item| Cursor {
+            item: item.id.clone(),
+            key: item.key.clone(),
+            offset_ms: seq * 100,
+        }),
+        failed_items: Vec::new(),
+        counts: Counts::default(),
+    };
+    say(stream, &ToController::Heartbeat(Box::new(beat)))
+}
+
+fn say(stream: &mut UnixStream, words: &ToController) -> bool {
+    let mut line = serde_json::to_vec(words).unwrap();
+    line.push(b'\n');
+    stream.write_all(&line).is_ok()
+}
