@@ -2,7 +2,7 @@
 
 use super::PATIENCE;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,34 +32,58 @@ impl Nginx {
     fn launch(stream: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("recordings")).unwrap();
-        let mut nginx = Self { folder, process: None, rtmp_port: free_port(), rtmps_port: free_port() };
         if !stream.is_empty() {
-            make_certificates(nginx.folder.path());
+            make_certificates(folder.path());
         }
-        let text = CONFIGURATION.replace("STREAM", stream);
-        let text = text.replace("FOLDER", nginx.folder.path().to_str().unwrap());
-        let text = text.replace("MODULES", &modules());
-        let text = text.replace("RTMPS", &nginx.rtmps_port.to_string());
-        fs::write(nginx.file("nginx.conf"), text.replace("RTMP", &nginx.rtmp_port.to_string())).unwrap();
-        nginx.run();
+        let mut nginx = Self { folder, process: None, rtmp_port: 0, rtmps_port: 0 };
+        let listens = (0..5).any(|_| {
+            (nginx.rtmp_port, nginx.rtmps_port) = (free_port(), free_port());
+            nginx.configure(stream);
+            nginx.try_run()
+        });
+        assert!(listens, "{}", nginx.log());
         nginx
     }
 
-    /// Starts the process (again) and waits until it listens.
+    fn configure(&self, stream: &str) {
+        let text = CONFIGURATION.replace("STREAM", stream);
+        let text = text.replace("FOLDER", self.folder.path().to_str().unwrap());
+        let text = text.replace("MODULES", &modules());
+        let text = text.replace("RTMPS", &self.rtmps_port.to_string());
+        fs::write(self.file("nginx.conf"), text.replace("RTMP", &self.rtmp_port.to_string())).unwrap();
+    }
+
+    /// Starts the process again.
     pub fn run(&mut self) {
-        let folder = self.folder.path();
-        let child = Command::new(program())
-            .args(["-p", folder.to_str().unwrap(), "-c", self.file("nginx.conf").to_str().unwrap()])
+        assert!(self.try_run(), "{}", self.log());
+    }
+
+    /// Starts the process and waits until it has written its process id, which it does once it listens. False
+    /// when it ended instead, because somebody took its port.
+    fn try_run(&mut self) -> bool {
+        let _ = fs::remove_file(self.file("nginx.pid"));
+        let mut child = Command::new(program())
+            .args([
+                "-p",
+                self.folder.path().to_str().unwrap(),
+                "-c",
+                self.file("nginx.conf").to_str().unwrap(),
+            ])
             .args(["-e", self.file("error.log").to_str().unwrap()])
             .stdin(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        self.process = Some(child);
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.rtmp_port)).is_err() {
+        while !self.file("nginx.pid").exists() {
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
             assert!(began.elapsed() < PATIENCE, "{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+        self.process = Some(child);
+        true
     }
 
     /// Ends the process as a crash would.

@@ -4,7 +4,7 @@ use super::dial::Link;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -55,25 +55,45 @@ pub(super) enum Turn {
     Read(usize),
 }
 
+impl Turn {
+    /// Whether the peer has closed its side.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self, Self::Read(0))
+    }
+}
+
 /// Writes and reads at the same time, until one of them has something to say. Nothing is lost when it is dropped.
+///
+/// When writing fails, what the peer said before is still read: it may be the reason.
 pub(super) async fn turn(link: &mut Link, out: &mut Out, input: &mut [u8]) -> io::Result<Turn> {
     poll_fn(|cx| {
-        while !out.bytes.is_empty() {
-            match Pin::new(&mut *link).poll_write(cx, &out.bytes[out.sent..])? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(written) => out.advance(written),
-                Poll::Pending => break,
-            }
-        }
-        if out.bytes.is_empty() && !out.flushed && Pin::new(&mut *link).poll_flush(cx)?.is_ready() {
-            out.flushed = true;
+        let written = if out.is_idle() { Poll::Pending } else { push(link, out, cx) };
+        if let Poll::Ready(Ok(())) = written {
             return Poll::Ready(Ok(Turn::Written));
         }
         let mut buffer = ReadBuf::new(input);
-        match Pin::new(&mut *link).poll_read(cx, &mut buffer)? {
-            Poll::Ready(()) => Poll::Ready(Ok(Turn::Read(buffer.filled().len()))),
-            Poll::Pending => Poll::Pending,
+        let read = Pin::new(&mut *link).poll_read(cx, &mut buffer);
+        match (read, written) {
+            (Poll::Ready(Ok(())), _) if !buffer.filled().is_empty() => {
+                Poll::Ready(Ok(Turn::Read(buffer.filled().len())))
+            }
+            (_, Poll::Ready(Err(error))) | (Poll::Ready(Err(error)), _) => Poll::Ready(Err(error)),
+            (Poll::Ready(Ok(())), _) => Poll::Ready(Ok(Turn::Read(0))),
+            (Poll::Pending, _) => Poll::Pending,
         }
     })
     .await
+}
+
+/// Ready when all is with the kernel. TLS keeps bytes of its own, so that writing is not over before the flush.
+fn push(link: &mut Link, out: &mut Out, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while !out.bytes.is_empty() {
+        match ready!(Pin::new(&mut *link).poll_write(cx, &out.bytes[out.sent..]))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => out.advance(written),
+        }
+    }
+    ready!(Pin::new(&mut *link).poll_flush(cx))?;
+    out.flushed = true;
+    Poll::Ready(Ok(()))
 }

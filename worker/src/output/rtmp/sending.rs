@@ -21,6 +21,9 @@ use tokio::time::{Duration, MissedTickBehavior, interval_at, timeout};
 
 /// Bytes of media that are put into chunks at a time.
 const BATCH: usize = 256 * 1024;
+/// Most bytes that may wait to be written. Media alone stays far below; a server that asks for answers and never
+/// reads them does not.
+const MAX_OUT: usize = 16 * 1024 * 1024;
 /// Time that a server gets to close its side after we closed ours.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -47,7 +50,7 @@ pub(super) struct Sending<'a> {
     progress: Progress,
     /// What the kernel had acknowledged before the first media byte.
     acked_before: u64,
-    /// Bytes acknowledged by RTMP itself.
+    /// Bytes acknowledged by RTMP itself; they count where the kernel does not tell, and come later where it does.
     acked_by_words: u64,
     began: Instant,
 }
@@ -138,6 +141,9 @@ impl<'a> Sending<'a> {
             }
         }
         self.out.filled(Instant::now());
+        if self.out.bytes.len() > MAX_OUT {
+            return Err(Failure::timeout(self.target, "take our answers", self.tuning.write));
+        }
         Ok(())
     }
 
@@ -153,8 +159,8 @@ impl<'a> Sending<'a> {
     fn judge(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         let kernel = self.link.acked();
-        let acked =
-            kernel.map_or(0, |acked| acked.bytes.saturating_sub(self.acked_before)).max(self.acked_by_words);
+        let by_kernel = kernel.map(|acked| acked.bytes.saturating_sub(self.acked_before));
+        let acked = by_kernel.unwrap_or(self.acked_by_words);
         let outstanding = !self.out.is_idle() || kernel.is_some_and(|acked| acked.outstanding);
         let before = self.progress.acked();
         let standing = self.progress.sample(now, acked, outstanding, self.tuning);
@@ -188,15 +194,13 @@ impl<'a> Sending<'a> {
     async fn goodbye(&mut self) -> io::Result<()> {
         let mut input = [0; 2048];
         while !self.out.is_idle() {
-            if let Turn::Read(0) = turn(&mut self.link, &mut self.out, &mut input).await? {
+            if turn(&mut self.link, &mut self.out, &mut input).await?.is_end() {
                 return Ok(());
             }
         }
         self.link.shutdown().await?;
         let rest = async {
-            while !matches!(turn(&mut self.link, &mut self.out, &mut input).await, Ok(Turn::Read(0)) | Err(_))
-            {
-            }
+            while turn(&mut self.link, &mut self.out, &mut input).await.is_ok_and(|turn| !turn.is_end()) {}
         };
         let _ = timeout(LAST_WORDS, rest).await;
         Ok(())
