@@ -284,3 +284,35 @@ fn a_worker_program_that_is_missing_is_named_and_found_later() {
     assert_eq!(house.start_channel().status, 202);
     house.wait_until("air", is_on_air);
 }
+
+#[test]
+fn an_ending_controller_starts_nothing_and_a_second_signal_does_not_wait() {
+    let mut house = House::with_worker("deaf");
+    house.start_channel();
+    let on = house.wait_until("air", is_on_air);
+    house.signal("INT");
+    house.wait_for_phase("stopping");
+    house.start_channel().problem(503);
+    let since = std::time::Instant::now();
+    house.signal("INT");
+    assert_eq!(house.ended(), Some(0), "{}", house.log());
+    assert!(since.elapsed().as_secs() < 10, "the grace of 15 s was not waited for");
+    assert!(!is_alive(on["run"]["pid"].as_u64().unwrap()));
+    assert_eq!(house.document("stream_config.json")["wish"], "on");
+}
+
+#[test]
+fn log_lines_are_json_when_asked_for() {
+    let mut house = House::furnished("play");
+    house.set("LOG_FORMAT", "json").start();
+    house.start_channel();
+    house.wait_for_phase("live");
+    let log = house.log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["fields"]["channel.id"] == "main" && line["fields"]["run.id"].is_string())
+    );
+    assert!(lines.iter().any(|line| line["span"]["request.id"].is_string()), "{log}");
+}

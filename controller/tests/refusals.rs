@@ -304,3 +304,15 @@ fn a_changed_master_key_is_told_by_the_destination_it_closes() {
     assert_eq!(problem["errors"][0]["pointer"], "/destinations/0/stream_key");
     assert!(house.get("/health").json()["problems"].to_string().contains("destination one"));
 }
+
+#[test]
+fn help_and_version_need_nothing() {
+    let house = House::furnished("play");
+    let said = |argument: &str| house.command().arg(argument).output().unwrap();
+    let help = String::from_utf8(said("--help").stdout).unwrap();
+    assert!(help.contains("STATE_DIR") && help.contains("CREDENTIALS_DIRECTORY"));
+    let version = String::from_utf8(said("--version").stdout).unwrap();
+    assert_eq!(version, format!("stream-controller {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(said("--frobnicate").status.code(), Some(2));
+    assert!(!house.state("").exists(), "nothing was touched");
+}

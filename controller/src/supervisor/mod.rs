@@ -27,6 +27,7 @@ use state::seen::StreamState;
 use state::store;
 use state::wire::{Hello, ToController};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +71,7 @@ type Sights = Arc<Mutex<BTreeMap<ChannelId, Sight>>>;
 pub struct Handle {
     events: mpsc::Sender<Event>,
     sights: Sights,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -87,8 +89,14 @@ impl Handle {
         }
     }
 
+    /// Whether the controller is ending.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
     /// Ends all workers and leaves the wishes as they are.
     pub async fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
         let _ = self.events.send(Event::Leave).await;
     }
 }
@@ -118,7 +126,7 @@ pub fn open(
     let listener = socket::listen(&spawn::socket_path(&config))?;
     let (events, inbox) = mpsc::channel(256);
     let sights = Sights::default();
-    let handle = Handle { events: events.clone(), sights: sights.clone() };
+    let handle = Handle { events: events.clone(), sights: sights.clone(), leaving: Arc::default() };
     tokio::spawn(socket::accept(listener, events.clone()));
     let channels = BTreeMap::new();
     let check_at = Instant::now() + CHECK_EVERY;

@@ -17,8 +17,11 @@ use state::phase::{Phase, Wish};
 ///
 /// # Errors
 /// 404 unknown channel; 409 it runs or is stopping; 422 what is wrong with the configuration or the media;
-/// 503 no usable FFmpeg.
+/// 503 no usable FFmpeg, or the controller is ending.
 pub async fn start(house: &House, channel: ChannelId, changes: Changes) -> Result<Status, Problem> {
+    if house.supervisor.is_leaving() {
+        return Err(Problem::unavailable("the controller is ending; ask again when it is back"));
+    }
     let turn = house.wishes.turn().await;
     let wish = house.wishes.get(&channel).ok_or_else(|| unknown(&channel))?;
     may_start(&wish, house.supervisor.sight(&channel).as_ref())?;
@@ -64,22 +67,20 @@ fn switch_on(wish: &mut StreamConfig) {
 }
 
 fn check_outputs(house: &House, wish: &StreamConfig) -> Result<(), Problem> {
-    let enabled: Vec<_> = house.keyring.of(wish).into_iter().filter(|wanted| wanted.shown.enabled).collect();
+    let all = house.keyring.of(wish).into_iter().enumerate();
+    let enabled: Vec<_> = all.filter(|(_, wanted)| wanted.shown.enabled).collect();
     if enabled.is_empty() && !wish.hls.enabled {
         let words = "holds no enabled destination and HLS is off, so nobody could watch; add a destination, \
                      set YOUTUBE_STREAM_KEY, or switch hls.enabled on";
         return Err(Problem::invalid(vec![FieldProblem::at("/destinations", words)]));
     }
-    let sealed: Vec<_> = enabled
-        .iter()
-        .enumerate()
-        .filter_map(|(i, wanted)| {
-            let error = house.keyring.spec(&wish.id, wanted).err()?;
-            Some(FieldProblem::at(format!("/destinations/{i}/stream_key"), error.to_string()))
-        })
-        .collect();
-    if !sealed.is_empty() {
-        return Err(Problem::invalid(sealed));
+    let closed = enabled.iter().filter_map(|(i, wanted)| {
+        let error = house.keyring.spec(&wish.id, wanted).err()?;
+        Some(FieldProblem::at(format!("/destinations/{i}/stream_key"), error.to_string()))
+    });
+    let closed: Vec<_> = closed.collect();
+    if !closed.is_empty() {
+        return Err(Problem::invalid(closed));
     }
     let others = house.wishes.all();
     let others = others.iter().filter(|other| other.id != wish.id && other.wish == Wish::On);
