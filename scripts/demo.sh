@@ -141,9 +141,9 @@ finish
 publishes=$(jq -s '[.[] | select(.event == "publish")] | length' "$demo/recording/events.jsonl")
 recording=$(find "$demo/recording" -name '*.flv' | sort | head -n 1)
 [ -n "$recording" ] || die "the sink recorded nothing"
-# One line per packet: track, DTS.
-figures=$(ffprobe -v error -show_entries packet=codec_type,dts -of csv=p=0 "$recording" | awk -F, '
-  { if ($1 in last) { step = $2 - last[$1]; if (step <= 0) back++; if (step > widest[$1]) widest[$1] = step } else first[$1] = $2
+# One line per packet: track, DTS; and empty ones where a packet brings new parameters.
+figures=$(ffprobe -v fatal -show_entries packet=codec_type,dts -of csv=p=0 "$recording" | awk -F, '
+  $1 == "video" || $1 == "audio" { if ($1 in last) { step = $2 - last[$1]; if (step <= 0) back++; if (step > widest[$1]) widest[$1] = step } else first[$1] = $2
     last[$1] = $2; count[$1]++ }
   END { printf "%d %d %d %d %d %d\n", back, count["video"], count["audio"], widest["video"], widest["audio"],
     last["video"] - first["video"] }')

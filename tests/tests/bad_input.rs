@@ -44,8 +44,12 @@ fn assert_slate(plan: Plan) -> Result<()> {
 }
 
 #[test]
-fn an_empty_folder_gives_the_slate() -> Result<()> {
-    assert_slate(Plan::new()?)
+fn an_empty_folder_is_refused_with_what_to_do() -> Result<()> {
+    let controller = Plan::new()?.start()?;
+    let answer = controller.post("/streams/start", &start(&[]))?;
+    assert_problem(&answer, 422);
+    assert!(answer.text.contains("STORAGE_LOCAL_DIR"), "{}", answer.text);
+    Ok(())
 }
 
 #[test]
@@ -69,11 +73,10 @@ fn a_sink_that_is_not_there_is_dark_and_tried_again_while_hls_goes_on() -> Resul
     let controller = with_one_file()?.start()?;
     let nobody = format!("rtmp://127.0.0.1:{}/live", program::free_port()?);
     controller.go_on_air(&start(&[destination("one", &nobody, "k")]))?;
-    let tried = |s: &Value| seen(s, "one")["attempt"].as_u64() >= Some(2);
-    let status = controller.wait_until("the second attempt", SOON, tried)?;
+    let tried = |s: &Value| s["phase"] == "live" && seen(s, "one")["attempt"].as_u64() >= Some(2);
+    let status = controller.wait_until("media and a second attempt", SOON, tried)?;
     assert_eq!(seen(&status, "one")["last_error"]["code"], "connect", "{status:#}");
     assert_eq!(status["air"]["is"], "dark", "{status:#}");
-    assert_eq!(status["phase"], "live", "{status:#}");
     controller.wait_until("HLS goes on", SOON, |s| s["hls"]["segments"].as_u64() >= Some(2))?;
     controller.go_off_air()?;
     Ok(())

@@ -22,7 +22,13 @@ fn three_files_go_round_in_one_publish_until_the_channel_is_stopped() -> Result<
     let status = controller.wait_until("media are acknowledged", SOON, |s| is_live(s, "one"))?;
     assert_shape(&status);
     // Waiting for each file to come and go is waiting for boundaries, however slow the machine.
-    for file in ["02-b-frames.mp4", "03-audio-ends-early.mp4", "01-no-b-frames.mp4", "02-b-frames.mp4"] {
+    for file in [
+        "02-b-frames.mp4",
+        "03-audio-ends-early.mp4",
+        "01-no-b-frames.mp4",
+        "02-b-frames.mp4",
+        "03-audio-ends-early.mp4",
+    ] {
         let status = controller.wait_until(&format!("{file} is on the air"), ROUND, |s| plays(s, file))?;
         assert_eq!(status["air"]["is"], "on", "{status:#}");
     }

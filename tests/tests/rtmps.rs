@@ -16,7 +16,7 @@ fn a_certificate_of_a_trusted_authority_is_taken() -> Result<()> {
     let controller = plan.start()?;
     controller.go_on_air(&start(&[destination("one", &nginx.tls_url(), "tls-key")]))?;
     controller.wait_until("media are acknowledged", SOON, |s| is_live(s, "one"))?;
-    for file in ["02-b-frames.mp4", "03-audio-ends-early.mp4"] {
+    for file in ["02-b-frames.mp4", "03-audio-ends-early.mp4", "01-no-b-frames.mp4"] {
         controller.wait_until(&format!("{file} is on the air"), SOON, |s| plays(s, file))?;
     }
     controller.go_off_air()?;

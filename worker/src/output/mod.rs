@@ -24,7 +24,7 @@ pub struct Outputs {
 enum HlsOutput {
     Unwanted,
     Waiting(HlsSpec, u64),
-    Running(Hls),
+    Running(Box<Hls>),
     Failed(HlsSeen),
 }
 
@@ -43,7 +43,7 @@ impl Outputs {
     pub fn begin(&mut self, anchor: Timestamp) {
         let HlsOutput::Waiting(spec, epoch) = &self.hls else { return };
         self.hls = match Hls::start(spec.clone(), *epoch, anchor, Arc::clone(&self.changed)) {
-            Ok(hls) => HlsOutput::Running(hls),
+            Ok(hls) => HlsOutput::Running(Box::new(hls)),
             Err(error) => {
                 tracing::error!(%error, folder = %spec.dir.display(), "HLS cannot be written; the destinations go on");
                 let error = Some(format!("HLS cannot be written: {error}"));
