@@ -14,6 +14,7 @@ pub mod profile;
 pub mod seal;
 pub mod secret;
 pub mod seen;
+pub mod storage;
 pub mod store;
 pub mod wire;
 

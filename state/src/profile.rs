@@ -65,6 +65,13 @@ impl Default for Profile {
 }
 
 impl Profile {
+    /// A short name that changes with everything that a prepared file depends on: 16 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &text);
+        digest.as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect()
+    }
+
     /// Every reason why this profile cannot be used, with a JSON pointer relative to the profile.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();

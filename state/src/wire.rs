@@ -8,6 +8,7 @@ use crate::destination::{Boundary, Platform};
 use crate::ids::{ChannelId, DestinationId, PublicId, Ulid};
 use crate::profile::Profile;
 use crate::secret::{self, Secret};
+use crate::storage::StorageSettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -103,8 +104,11 @@ pub struct WorkerSpec {
     /// Certificates to trust besides the system's, in PEM.
     #[serde(default)]
     pub tls_ca_file: Option<PathBuf>,
-    /// A folder for things that can be made again, such as the slate.
+    /// A folder for things that can be made again: the slate, copies of media, prepared media.
     pub cache_dir: PathBuf,
+    /// How to reach the bucket; absent where media are files.
+    #[serde(default)]
+    pub storage: Option<StorageSettings>,
     /// Where to go on; `None` starts with the first item.
     #[serde(default)]
     pub cursor: Option<Cursor>,
@@ -123,6 +127,9 @@ pub struct ItemSpec {
     pub key: String,
     /// Where the bytes are.
     pub at: MediaAt,
+    /// What tells this content from another under the same key: an ETag, or size and time of change.
+    #[serde(default)]
+    pub content: String,
 }
 
 /// Where an item's bytes are.
@@ -131,6 +138,11 @@ pub struct ItemSpec {
 pub enum MediaAt {
     /// A file on this machine.
     Path(PathBuf),
+    /// An object in the bucket of [`WorkerSpec::storage`], under the item's key.
+    Object {
+        /// Its length in bytes.
+        size: u64,
+    },
 }
 
 /// One place to send to.

@@ -121,6 +121,7 @@ mod tests {
             id: Ulid::from_text(&c.to_string()),
             key: c.into(),
             at: MediaAt::Path("/m".into()),
+            content: String::new(),
         };
         keys.chars().map(item).collect()
     }

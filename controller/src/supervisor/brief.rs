@@ -40,6 +40,7 @@ impl Briefing {
         let tools = self.tools();
         WorkerSpec {
             channel: wish.id.clone(),
+            storage: None,
             name: wish.name.clone(),
             run: facts.run,
             epoch: facts.epoch,
@@ -119,5 +120,5 @@ impl Briefing {
 }
 
 fn spec_of(folder: &Path, id: Ulid, key: &str) -> ItemSpec {
-    ItemSpec { id, key: key.to_owned(), at: MediaAt::Path(folder.join(key)) }
+    ItemSpec { id, key: key.to_owned(), at: MediaAt::Path(folder.join(key)), content: String::new() }
 }

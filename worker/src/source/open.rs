@@ -51,7 +51,7 @@ impl Opener {
     /// # Errors
     /// Why it cannot be played, in words.
     pub async fn probe(&self, item: &ItemSpec) -> Result<MediaInfo, String> {
-        probe::probe(&self.tools, path_of(item)).await
+        probe::probe(&self.tools, path_of(item)?).await
     }
 
     /// Opens an item. `conform` says why its picture may not be copied although it looks as if it could.
@@ -94,15 +94,16 @@ impl Opener {
         profile: &Profile,
         from_ms: u64,
     ) -> Result<Feed, String> {
-        let arguments = recipe::arguments(path_of(item), info, recipe, profile, from_ms);
+        let arguments = recipe::arguments(path_of(item)?, info, recipe, profile, from_ms);
         let has_audio = recipe.audio != Making::Silent;
         Feed::run(&self.tools, arguments, shape_of(info, recipe, profile), has_audio, &item.key, &self.alive)
     }
 }
 
-fn path_of(item: &ItemSpec) -> &Path {
+fn path_of(item: &ItemSpec) -> Result<&Path, String> {
     match &item.at {
-        MediaAt::Path(path) => path,
+        MediaAt::Path(path) => Ok(path),
+        MediaAt::Object { .. } => Err("is in a bucket, and no bucket is configured".to_owned()),
     }
 }
 

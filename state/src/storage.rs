@@ -1,0 +1,45 @@
+//! How to reach the place where media live, as plain data: read from the environment by the controller, handed to
+//! workers over the socket, never on a disk.
+
+use crate::secret::{self, Secret};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Where media live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageSettings {
+    /// Whose.
+    pub provider: Provider,
+    /// The folder, for [`Provider::Local`].
+    pub local_dir: PathBuf,
+    /// The bucket's name, for the others.
+    #[serde(default)]
+    pub bucket: String,
+    /// `https://…` of the service; empty for AWS's own address of the region.
+    #[serde(default)]
+    pub endpoint: String,
+    /// For example `eu-central-1`; `auto` for R2.
+    #[serde(default)]
+    pub region: String,
+    /// Who signs.
+    #[serde(with = "secret::exposed", default)]
+    pub access_key_id: Secret,
+    /// With what.
+    #[serde(with = "secret::exposed", default)]
+    pub secret_access_key: Secret,
+    /// Only keys that begin with this belong to the library.
+    #[serde(default)]
+    pub prefix: String,
+}
+
+/// Whose storage it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// A folder on this machine.
+    Local,
+    /// Cloudflare R2.
+    R2,
+    /// AWS S3, or anything that speaks like it.
+    S3,
+}
