@@ -17,6 +17,8 @@ use std::sync::Arc;
 const PATIENCE_MS: i64 = 2_000;
 /// A stalled item comes back when this much of it is in hand, ms.
 const ENOUGH_MS: i64 = 2_000;
+/// Most changes of feed in one moment.
+const MOST_SWITCHES: u32 = 32;
 /// An item that ends this much before its probed length ended early, ms.
 const EARLY_MS: u64 = 1_000;
 
@@ -117,7 +119,7 @@ impl Air {
     }
 
     fn send(&mut self, until: i64, programme: &mut Programme, out: &mut Vec<Tag>) -> Moment {
-        loop {
+        for _ in 0..MOST_SWITCHES {
             match self.group.advance(until, out) {
                 Advance::Reached(at) => return Moment::Due(at),
                 Advance::Ended(due) => {
@@ -148,6 +150,9 @@ impl Air {
                 }
             }
         }
+        // Feeds that have nothing to give take turns: the clock goes on without them.
+        self.group.fill(until, out);
+        Moment::Due(until)
     }
 
     /// From the slate to an item, or from an item that is to be skipped to the next one.
@@ -201,7 +206,7 @@ impl Air {
     }
 
     fn pause_item(&mut self, until: i64) -> bool {
-        if self.slate.is_none() {
+        if self.slate.is_none() || matches!(self.on, On::Slate { .. }) {
             return false;
         }
         let paused = match std::mem::replace(&mut self.on, On::Nothing) {

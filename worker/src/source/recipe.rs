@@ -7,6 +7,10 @@ use state::wire::Making;
 use std::ffi::OsString;
 use std::path::Path;
 
+/// Frame rate under which a file is transcoded: ingests take fewer pictures for a stall, and the splice could not
+/// look far enough ahead.
+const LOWEST_FPS: f64 = 10.0;
+
 /// How an item is made into the channel's profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
@@ -75,6 +79,9 @@ fn rate_problem(video: &VideoInfo, profile: &Profile) -> Option<String> {
     let base = video.base_fps.map_or(0.0, Rate::per_second);
     if (base / fps.per_second() - 1.0).abs() > 0.03 {
         return Some(format!("frame rate varies ({:.2} on average)", fps.per_second()));
+    }
+    if fps.per_second() < LOWEST_FPS {
+        return Some(format!("{:.2} frames/s is below {LOWEST_FPS}", fps.per_second()));
     }
     let most = profile.fps.per_second() * 1.01;
     (fps.per_second() > most).then(|| format!("{:.2} frames/s is above {}", fps.per_second(), profile.fps))
@@ -285,6 +292,8 @@ mod tests {
                 (Making::Transcode, Making::Copy, reason)
             );
         }
+        let slow = changed(|v, _| (v.fps, v.base_fps) = (Rate::parse("1"), Rate::parse("1")));
+        assert_eq!((slow.video, slow.reason.as_str()), (Making::Transcode, "1.00 frames/s is below 10"));
         let audio: [(Change, &str); 3] = [
             (|_, a| a.codec = "mp3".into(), "audio is mp3 LC, not AAC-LC"),
             (|_, a| a.sample_rate = 44_100, "audio is 44.1 kHz × 2, not 48 kHz × 2"),

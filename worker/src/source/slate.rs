@@ -15,6 +15,8 @@ use std::time::Duration;
 const SECONDS: u32 = 4;
 /// Refilled below this much in hand, ms.
 const LOW_MS: i64 = 1_000;
+/// And below this many pictures: more than the splice looks ahead, whatever the frame rate.
+const LOW_PICTURES: usize = 32;
 const DEADLINE: Duration = Duration::from_secs(30);
 const MOST_BYTES: usize = 16 << 20;
 
@@ -73,9 +75,9 @@ impl Slate {
         self.shape
     }
 
-    /// Appends whole loops until enough is in hand.
+    /// Appends whole loops until enough is in hand, in time and in pictures.
     pub fn top_up(&self, buffer: &mut Buffer) {
-        while buffer.ahead_ms() < LOW_MS {
+        while buffer.ahead_ms() < LOW_MS || buffer.video.len() < LOW_PICTURES {
             let first = self.pictures[0].pts();
             let played = buffer.loops_ms;
             let shift = played.round() as i64 - first;
