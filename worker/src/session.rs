@@ -22,6 +22,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(4);
 /// Time that FFmpeg children get after that.
 const CHILDREN_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Until a slate that could not be made is tried again.
+const SLATE_RETRY: Duration = Duration::from_secs(30);
+
 /// What the session's own tasks bring back.
 #[derive(Debug)]
 pub enum Event {
@@ -59,7 +62,8 @@ struct Session {
     up: mpsc::Sender<ToController>,
     changed: Arc<Notify>,
     stage: Stage,
-    slate_asked: bool,
+    /// When the slate may be asked for; `None` once it is there or on its way.
+    slate_due: Option<Instant>,
     next_look: Instant,
     out: Vec<Tag>,
 }
@@ -154,7 +158,7 @@ impl Session {
             up,
             changed,
             stage: Stage::Searching,
-            slate_asked: false,
+            slate_due: Some(Instant::now()),
             next_look: Instant::now(),
             out: Vec::new(),
         }
@@ -171,7 +175,7 @@ impl Session {
             }
             Event::Slate(Err(why)) => {
                 tracing::error!(reason = %why, "there is no slate; FFmpeg must be able to encode H.264 (libx264)");
-                self.slate_asked = false;
+                self.slate_due = Some(Instant::now() + SLATE_RETRY);
             }
         }
         self.next_look = Instant::now();
@@ -257,7 +261,7 @@ impl Session {
     /// The slate is made after the first item is on the air, or at once when there is none.
     fn ask_for_slate(&mut self) {
         let Stage::Playing { programme, .. } = &self.stage else { return };
-        if std::mem::replace(&mut self.slate_asked, true) {
+        if self.slate_due.take_if(|due| *due <= Instant::now()).is_none() {
             return;
         }
         let (tools, profile) = (self.opener.tools.clone(), programme.profile().clone());

@@ -62,21 +62,24 @@ fn leash(command: &mut Command) {
     // SAFETY: between fork and exec only async-signal-safe system calls are made; nothing is allocated.
     unsafe {
         command.pre_exec(move || {
-            use rustix::process::{
-                Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
-            };
+            use rustix::process::{Resource, Signal, getppid, set_parent_process_death_signal};
             set_parent_process_death_signal(Some(Signal::KILL))?;
             if getppid() != Some(parent) {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
-            setrlimit(Resource::Core, limit(0))?;
-            setrlimit(Resource::Fsize, limit(0))?;
-            setrlimit(Resource::Nofile, limit(64))?;
-            setrlimit(Resource::As, limit(MAX_MEMORY))?;
-            Ok(())
+            lower(Resource::Core, 0)?;
+            lower(Resource::Fsize, 0)?;
+            lower(Resource::Nofile, 64)?;
+            lower(Resource::As, MAX_MEMORY)
         });
     }
+}
+
+/// Lowers a limit; one that is lower already stays, because nobody may raise it again.
+fn lower(resource: rustix::process::Resource, to: u64) -> io::Result<()> {
+    let present = rustix::process::getrlimit(resource).maximum;
+    let limit = Some(present.map_or(to, |present| present.min(to)));
+    Ok(rustix::process::setrlimit(resource, rustix::process::Rlimit { current: limit, maximum: limit })?)
 }
 
 /// Runs a command to its end and gives what it printed.
