@@ -1,6 +1,9 @@
 //! A real S3 server on this machine (s3s-fs): it verifies signatures and expiry. A bucket is a folder below its root.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod canned;
+pub(crate) mod front;
+
 use state::secret::Secret;
 use state::storage::{Provider, StorageSettings};
 use std::io::{BufRead, BufReader};
