@@ -65,7 +65,7 @@ impl House {
 
     #[track_caller]
     fn assert_whole(&self) {
-        let path = self.found().expect("there is a copy");
+        let path = self.found().unwrap();
         assert!(fs::read(&path).unwrap() == self.bytes, "the copy is the object");
         assert_eq!(path.extension().unwrap(), "mp4");
     }
