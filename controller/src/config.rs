@@ -4,6 +4,7 @@
 
 use state::channel::ingest_url_problem;
 use state::secret::Secret;
+use state::storage::StorageSettings;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
@@ -17,9 +18,18 @@ stream-controller: keeps live channels on the air. Configured by environment var
   CONTROLLER_BIND      address and port of the API (127.0.0.1:8080)
   TRUSTED_PROXIES      addresses or networks of proxies in front, separated by commas
   CORS_ORIGINS         origins that browsers may call the API from, separated by commas (none)
-  STORAGE_PROVIDER     local
+  STORAGE_PROVIDER     local, r2 or s3 (local)
   STORAGE_LOCAL_DIR    folder with media (./media)
   STORAGE_PREFIX       only media whose key starts with this
+  STORAGE_BUCKET       for r2 and s3
+  STORAGE_ACCOUNT_ID   for r2; or STORAGE_ENDPOINT
+  STORAGE_ENDPOINT     for s3 that is not AWS
+  STORAGE_REGION       for AWS
+  STORAGE_ACCESS_KEY_ID, STORAGE_SECRET_ACCESS_KEY
+  STORAGE_LINK_TTL_S   how long signed links are valid, 60 to 604800 (86400)
+  CACHE_BYTES          copies of bucket media kept on this disk, such as 20GB; 0 keeps none
+                       (10GB, or half of the free disk if that is less)
+  CACHE_BYTES_PER_S    how fast they may be fetched; 0 is no limit (0)
   YOUTUBE_STREAM_KEY   sends channel main to YouTube
   YOUTUBE_RTMP_URL     (rtmps://a.rtmps.youtube.com:443/live2)
   FFMPEG_PATH          (ffmpeg)      5.1 or newer
@@ -69,10 +79,12 @@ pub struct Config {
     pub trusted_proxies: Vec<String>,
     /// Origins that may call the API from a browser.
     pub cors_origins: Vec<String>,
-    /// Absolute.
-    pub media_dir: PathBuf,
-    /// Only keys that start with it are played.
-    pub media_prefix: String,
+    /// Where media live; its folder is absolute.
+    pub storage: StorageSettings,
+    /// Most bytes of copies of bucket media; `None` looks at the disk, 0 keeps none.
+    pub cache_bytes: Option<u64>,
+    /// How fast they may be fetched; 0 is no limit.
+    pub cache_bytes_per_s: u64,
     /// Sends `main` to YouTube.
     pub youtube_key: Option<Secret>,
     /// YouTube's ingest.
@@ -146,8 +158,9 @@ impl Config {
                 "an origin such as https://example.org, without a path",
                 is_origin,
             ),
-            media_dir: read.path("STORAGE_LOCAL_DIR", "media"),
-            media_prefix: read.text("STORAGE_PREFIX").unwrap_or_default(),
+            storage: read.storage(),
+            cache_bytes: read.amount("CACHE_BYTES"),
+            cache_bytes_per_s: read.amount("CACHE_BYTES_PER_S").unwrap_or(0),
             youtube_key: read.stream_key("YOUTUBE_STREAM_KEY"),
             youtube_url: read.ingest("YOUTUBE_RTMP_URL"),
             ffmpeg: read.text("FFMPEG_PATH").unwrap_or_else(|| "ffmpeg".to_owned()),
@@ -159,7 +172,6 @@ impl Config {
             log_format: read.log_format(),
             notices: read.notices(),
         };
-        read.provider();
         if read.problems.is_empty() { Ok(config) } else { Err(read.problems) }
     }
 
@@ -279,20 +291,33 @@ impl Reader<'_> {
         }
     }
 
-    fn provider(&mut self) {
-        match self.text("STORAGE_PROVIDER").as_deref() {
-            None | Some("local") => {}
-            Some(bucket @ ("r2" | "s3")) => self
-                .problems
-                .push(format!("STORAGE_PROVIDER={bucket} is not supported by this build; use local")),
-            Some(other) => self.problems.push(format!("STORAGE_PROVIDER={other:?} must be local")),
-        }
+    fn storage(&mut self) -> StorageSettings {
+        let secrets = ["STORAGE_ACCESS_KEY_ID", "STORAGE_SECRET_ACCESS_KEY"];
+        let secrets = secrets.map(|name| (name, self.secret(name)));
+        let reader = std::cell::RefCell::new(&mut *self);
+        let read = storage::settings_from(&|name| match secrets.iter().find(|(secret, _)| *secret == name) {
+            Some((_, secret)) => secret.as_ref().map(|secret| secret.expose().to_owned()),
+            None => reader.borrow_mut().text(name),
+        });
+        let settings = read.unwrap_or_else(|problems| {
+            self.problems.extend(problems);
+            StorageSettings::local(PathBuf::new())
+        });
+        StorageSettings { local_dir: self.surroundings.folder.join(&settings.local_dir), ..settings }
+    }
+
+    fn amount(&mut self, name: &str) -> Option<u64> {
+        let text = self.text(name)?;
+        let read = crate::media::amount::parse(&text);
+        read.map_err(|form| self.problems.push(format!("{name}={text:?} must be {form}"))).ok()
     }
 
     fn notices(&mut self) -> Vec<String> {
-        let unused = ["DATABASE_URL", "STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID"];
-        let set: Vec<_> = unused.into_iter().filter(|name| self.text(name).is_some()).collect();
-        set.into_iter().map(|name| format!("{name} is set, but this build does not use it")).collect()
+        let set = self.text("DATABASE_URL").map(|_| "DATABASE_URL is set, but this build does not use it");
+        let local = matches!(self.text("STORAGE_PROVIDER").as_deref(), None | Some("local"));
+        let bucket = self.text("STORAGE_BUCKET").filter(|_| local);
+        let bucket = bucket.map(|_| "STORAGE_BUCKET is set, but STORAGE_PROVIDER is local");
+        set.into_iter().chain(bucket).map(str::to_owned).collect()
     }
 }
 
@@ -332,7 +357,8 @@ mod tests {
         let config = read(&[("YOUTUBE_STREAM_KEY", "  "), ("LOG_FORMAT", "")]).unwrap();
         assert_eq!(config.state_dir, Path::new("/srv/data"));
         assert_eq!(config.hls_dir, Path::new("/srv/data/hls"));
-        assert_eq!(config.media_dir, Path::new("/srv/media"));
+        assert_eq!(config.storage.local_dir, Path::new("/srv/media"));
+        assert_eq!((config.cache_bytes, config.cache_bytes_per_s), (None, 0));
         assert_eq!(config.worker, Path::new("/opt/bin/stream-worker"));
         assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
         assert!(config.youtube_key.is_none() && config.cors_origins.is_empty());
@@ -342,7 +368,8 @@ mod tests {
     fn every_problem_is_named_at_once_and_no_secret_is_shown() {
         let problems = read(&[
             ("CONTROLLER_BIND", "nowhere"),
-            ("STORAGE_PROVIDER", "r2"),
+            ("STORAGE_PROVIDER", "ftp"),
+            ("CACHE_BYTES", "lots"),
             ("YOUTUBE_RTMP_URL", "http://x/y"),
             ("YOUTUBE_STREAM_KEY", "abcd efgh"),
             ("MASTER_KEY", "deadbeef"),
@@ -352,9 +379,9 @@ mod tests {
             ("TLS_CA_FILE", "missing.pem"),
         ])
         .unwrap_err();
-        assert_eq!(problems.len(), 9, "{problems:#?}");
+        assert_eq!(problems.len(), 10, "{problems:#?}");
         let text = problems.join("\n");
-        assert!(text.contains("is not supported by this build; use local"));
+        assert!(text.contains("CACHE_BYTES=\"lots\" must be 0 or an amount such as"));
         assert!(!text.contains("abcd") && !text.contains("deadbeef"), "{text}");
     }
 
