@@ -41,10 +41,10 @@ fn a_day() -> u64 {
 
 impl StorageSettings {
     /// A folder of this machine.
-    pub fn local(folder: PathBuf) -> Self {
+    pub fn local(folder: impl Into<PathBuf>) -> Self {
         Self {
             provider: Provider::Local,
-            local_dir: folder,
+            local_dir: folder.into(),
             bucket: String::new(),
             endpoint: String::new(),
             region: String::new(),

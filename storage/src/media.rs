@@ -14,6 +14,7 @@ pub struct MediaFile {
     /// Its size in bytes.
     pub size: u64,
     /// Another text when the bytes are others: the ETag without quotes, or `<size>-<mtime in ns>` of a local file.
+    /// Empty where a service leaves it out, as some do in listings; then only [`crate::Storage::stat`] tells.
     pub content: String,
 }
 
