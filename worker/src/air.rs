@@ -205,7 +205,8 @@ impl Air {
     }
 
     fn pause_item(&mut self, until: i64) -> bool {
-        if self.slate.is_none() {
+        // The slate is never dry; if it were, there would be nothing to put in its place.
+        if self.slate.is_none() || matches!(self.on, On::Slate { .. }) {
             return false;
         }
         let paused = match std::mem::replace(&mut self.on, On::Nothing) {
