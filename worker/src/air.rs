@@ -28,6 +28,7 @@ struct OnItem {
     info: MediaInfo,
     recipe: Recipe,
     from_ms: u64,
+    source: &'static str,
     /// Where it stood when the slate took its place, ms of the item.
     left_at: Option<u64>,
 }
@@ -183,12 +184,14 @@ impl Air {
     }
 
     fn put_next_on(&mut self, programme: &mut Programme) -> bool {
-        let Some(Opened { item, feed, info, recipe, from_ms }) = programme.take() else { return false };
+        let Some(Opened { item, feed, info, recipe, from_ms, source }) = programme.take() else {
+            return false;
+        };
         self.end_item(programme);
         let feed = Arc::new(feed);
         let at = self.group.switch(&feed);
         self.happened.push(Happened::Started(item.key.clone(), at));
-        self.on = On::Item(OnItem { item, feed, info, recipe, from_ms, left_at: None });
+        self.on = On::Item(OnItem { item, feed, info, recipe, from_ms, source, left_at: None });
         (self.skip, self.starved) = (false, false);
         true
     }
@@ -264,6 +267,7 @@ impl Air {
             video: on.recipe.video,
             audio: on.recipe.audio,
             reason: on.recipe.reason.clone(),
+            source: on.source.to_owned(),
         })
     }
 

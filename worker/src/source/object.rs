@@ -69,6 +69,15 @@ impl Input {
         list
     }
 
+    /// Where an item's bytes come from, in one word: `file`, `cache` or `bucket`.
+    pub fn source_of(&self, item: &ItemSpec) -> &'static str {
+        match (self, &item.at) {
+            (Self::Link(_), _) => "bucket",
+            (Self::File(_), MediaAt::Object { .. }) => "cache",
+            (Self::File(_), MediaAt::Path(_)) => "file",
+        }
+    }
+
     /// How much is read ahead, ms.
     pub fn read_ahead_ms(&self) -> i64 {
         match self {
@@ -176,8 +185,8 @@ pub async fn input_of(item: &ItemSpec, objects: Option<&Arc<Objects>>) -> Result
 }
 
 /// The copy that is on this machine, if there is one.
-fn copy_of(_cache_dir: &Path, _bucket: &str, _item: &ItemSpec) -> Option<PathBuf> {
-    None
+fn copy_of(cache_dir: &Path, bucket: &str, item: &ItemSpec) -> Option<PathBuf> {
+    storage::cache::find(cache_dir, bucket, &item.key, &item.content)
 }
 
 /// The system's certificates and those of `TLS_CA_FILE` in one file, because FFmpeg takes only one.
