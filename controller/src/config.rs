@@ -27,6 +27,9 @@ stream-controller: keeps live channels on the air. Configured by environment var
   STORAGE_ACCOUNT_ID   for r2: the account id (or STORAGE_ENDPOINT)
   STORAGE_ENDPOINT     for s3: https://... of the service, unless it is AWS
   STORAGE_REGION       for s3: the region (auto for r2)
+  CACHE_BYTES          copies of bucket media kept on this disk, such as 20GB; 0 keeps none
+                       (10GB, or half of the free disk if that is less)
+  CACHE_BYTES_PER_S    how fast they are fetched, such as 5MB; 0 is no limit (0)
   YOUTUBE_STREAM_KEY   sends channel main to YouTube
   YOUTUBE_RTMP_URL     (rtmps://a.rtmps.youtube.com:443/live2)
   FFMPEG_PATH          (ffmpeg)      5.1 or newer
@@ -78,10 +81,10 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Where media live; its folder is absolute.
     pub storage: StorageSettings,
-    /// Absolute.
-    pub media_dir: PathBuf,
-    /// Only keys that start with it are played.
-    pub media_prefix: String,
+    /// Most bytes of copies of bucket media; `None` looks at the disk, 0 keeps none.
+    pub cache_bytes: Option<u64>,
+    /// How fast they may be fetched; 0 is no limit.
+    pub cache_bytes_per_s: u64,
     /// Sends `main` to YouTube.
     pub youtube_key: Option<Secret>,
     /// YouTube's ingest.
@@ -156,8 +159,8 @@ impl Config {
                 "an origin such as https://example.org, without a path",
                 is_origin,
             ),
-            media_dir: storage.local_dir.clone(),
-            media_prefix: storage.prefix.clone(),
+            cache_bytes: read.amount("CACHE_BYTES"),
+            cache_bytes_per_s: read.amount("CACHE_BYTES_PER_S").unwrap_or(0),
             youtube_key: read.stream_key("YOUTUBE_STREAM_KEY"),
             youtube_url: read.ingest("YOUTUBE_RTMP_URL"),
             ffmpeg: read.text("FFMPEG_PATH").unwrap_or_else(|| "ffmpeg".to_owned()),
@@ -303,6 +306,12 @@ impl Reader<'_> {
         }
     }
 
+    fn amount(&mut self, name: &str) -> Option<u64> {
+        let text = self.text(name)?;
+        let read = crate::media::amount::parse(&text);
+        read.map_err(|form| self.problems.push(format!("{name}={text:?} must be {form}"))).ok()
+    }
+
     fn notices(&mut self, provider: Provider) -> Vec<String> {
         let unused = [("DATABASE_URL", "this build does not use it")];
         let for_buckets = ["STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID"];
@@ -350,7 +359,8 @@ mod tests {
         let config = read(&[("YOUTUBE_STREAM_KEY", "  "), ("LOG_FORMAT", "")]).unwrap();
         assert_eq!(config.state_dir, Path::new("/srv/data"));
         assert_eq!(config.hls_dir, Path::new("/srv/data/hls"));
-        assert_eq!(config.media_dir, Path::new("/srv/media"));
+        assert_eq!((config.cache_bytes, config.cache_bytes_per_s), (None, 0));
+        assert_eq!(config.storage.local_dir, Path::new("/srv/media"));
         assert_eq!(config.worker, Path::new("/opt/bin/stream-worker"));
         assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
         assert!(config.youtube_key.is_none() && config.cors_origins.is_empty());
@@ -361,6 +371,7 @@ mod tests {
         let problems = read(&[
             ("CONTROLLER_BIND", "nowhere"),
             ("STORAGE_PROVIDER", "r2"),
+            ("CACHE_BYTES", "lots"),
             ("YOUTUBE_RTMP_URL", "http://x/y"),
             ("YOUTUBE_STREAM_KEY", "abcd efgh"),
             ("MASTER_KEY", "deadbeef"),
@@ -371,7 +382,7 @@ mod tests {
         ])
         .unwrap_err();
         // Of storage: the bucket, the account and two keys are missing.
-        assert_eq!(problems.len(), 12, "{problems:#?}");
+        assert_eq!(problems.len(), 13, "{problems:#?}");
         let text = problems.join("\n");
         assert!(
             text.contains("STORAGE_BUCKET is not set")

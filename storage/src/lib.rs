@@ -7,6 +7,7 @@
 mod body;
 #[cfg(feature = "s3")]
 mod bucket;
+pub mod cache;
 mod error;
 mod folder;
 mod link;

@@ -7,7 +7,7 @@ pub const MEDIA_EXTENSIONS: [&str; 17] = [
 ];
 
 /// A media file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MediaFile {
     /// Its key: the path below the folder or in the bucket, with `/`; the prefix belongs to it.
     pub key: String,

@@ -2,7 +2,7 @@
 
 use crate::media::Tag;
 use crate::programme::Programme;
-use crate::source::buffer::MAX_IDR_DISTANCE_MS;
+use crate::source::buffer::{End, MAX_IDR_DISTANCE_MS};
 use crate::source::feed::Feed;
 use crate::source::open::Opened;
 use crate::source::probe::MediaInfo;
@@ -13,7 +13,7 @@ use state::profile::Profile;
 use state::wire::{Cursor, ItemSeen, ItemSpec, Making, Playing};
 use std::sync::Arc;
 
-/// A stalled item is left after this long without a picture, ms.
+/// A stalled item is left for the next one after this long without a picture, ms.
 const PATIENCE_MS: i64 = 2_000;
 /// A stalled item comes back when this much of it is in hand, ms.
 const ENOUGH_MS: i64 = 2_000;
@@ -30,6 +30,7 @@ struct OnItem {
     info: MediaInfo,
     recipe: Recipe,
     from_ms: u64,
+    source: &'static str,
     /// Where it stood when the slate took its place, ms of the item.
     left_at: Option<u64>,
 }
@@ -166,14 +167,16 @@ impl Air {
         }
         match &mut self.on {
             On::Slate { paused, since_ms, .. } => {
-                let patience_is_over = until - *since_ms > PATIENCE_MS;
+                // While nothing else is there, the item may come back as late as it likes.
+                let patience_is_over = until - *since_ms > PATIENCE_MS && programme.has_ready();
                 if let Some(item) = paused.take_if(|item| is_back(item)) {
                     self.group.switch(&item.feed);
                     self.on = On::Item(OnItem { left_at: None, ..item });
                 } else if let Some(item) =
                     paused.take_if(|i| patience_is_over || i.feed.buffer().end.is_some())
                 {
-                    self.leave(item, Some("stalled: no picture came in time".to_owned()), programme);
+                    let why = stalled(&item);
+                    self.leave(item, Some(why), programme);
                 } else if paused.is_none() && programme.has_ready() && self.group.may_leave() {
                     self.put_next_on(programme);
                 }
@@ -186,12 +189,14 @@ impl Air {
     }
 
     fn put_next_on(&mut self, programme: &mut Programme) -> bool {
-        let Some(Opened { item, feed, info, recipe, from_ms }) = programme.take() else { return false };
+        let Some(Opened { item, feed, info, recipe, from_ms, source }) = programme.take() else {
+            return false;
+        };
         self.end_item(programme);
         let feed = Arc::new(feed);
         let at = self.group.switch(&feed);
         self.happened.push(Happened::Started(item.key.clone(), at));
-        self.on = On::Item(OnItem { item, feed, info, recipe, from_ms, left_at: None });
+        self.on = On::Item(OnItem { item, feed, info, recipe, from_ms, source, left_at: None });
         (self.skip, self.starved) = (false, false);
         true
     }
@@ -206,6 +211,7 @@ impl Air {
     }
 
     fn pause_item(&mut self, until: i64) -> bool {
+        // The slate is never dry; if it were, there would be nothing to put in its place.
         if self.slate.is_none() || matches!(self.on, On::Slate { .. }) {
             return false;
         }
@@ -266,6 +272,7 @@ impl Air {
             video: on.recipe.video,
             audio: on.recipe.audio,
             reason: on.recipe.reason.clone(),
+            source: on.source.to_owned(),
         })
     }
 
@@ -286,6 +293,16 @@ fn is_back(item: &OnItem) -> bool {
     let mut buffer = item.feed.buffer();
     let enough = buffer.ahead_ms() >= ENOUGH_MS || (buffer.end.is_some() && buffer.ahead_ms() > 0);
     enough && buffer.enter_at_idr(i64::MIN)
+}
+
+fn stalled(item: &OnItem) -> String {
+    let buffer = item.feed.buffer();
+    let ended = match &buffer.end {
+        Some(End::Broken(why)) => Some(why),
+        _ => buffer.trouble.as_ref(),
+    };
+    let why = ended.map(|why| format!(": {why}")).unwrap_or_default();
+    format!("stalled, no picture came in time{why}")
 }
 
 fn ended_early(item: &OnItem, position_ms: u64) -> Option<String> {

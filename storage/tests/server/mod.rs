@@ -76,13 +76,12 @@ impl Drop for Server {
 pub(crate) fn settings(endpoint: &str) -> StorageSettings {
     StorageSettings {
         provider: Provider::R2,
-        local_dir: PathBuf::new(),
         bucket: BUCKET.to_owned(),
         endpoint: endpoint.to_owned(),
         region: "auto".to_owned(),
         access_key_id: Secret::new(KEY_ID),
         secret_access_key: Secret::new(SECRET),
-        prefix: String::new(),
+        ..StorageSettings::local("")
     }
 }
 

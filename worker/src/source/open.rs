@@ -2,13 +2,15 @@
 
 use super::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
 use super::child::Tools;
+use super::course::Course;
 use super::feed::{Alive, Feed};
+use super::object::{self, Input, Objects};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
 use crate::media::Shape;
 use state::profile::Profile;
-use state::wire::{ItemSpec, Making, MediaAt};
-use std::path::Path;
+use state::wire::{ItemSpec, Making};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -31,6 +33,8 @@ pub struct Opened {
     pub recipe: Recipe,
     /// Where in the item it begins, ms.
     pub from_ms: u64,
+    /// Where its bytes come from: `file`, `cache` or `bucket`.
+    pub source: &'static str,
 }
 
 /// Times of an item are exact to this, ms.
@@ -43,6 +47,8 @@ pub struct Opener {
     pub tools: Tools,
     /// Held by every child.
     pub alive: Alive,
+    /// The bucket, where there is one that can be used.
+    pub objects: Option<Arc<Objects>>,
 }
 
 impl Opener {
@@ -51,7 +57,10 @@ impl Opener {
     /// # Errors
     /// Why it cannot be played, in words.
     pub async fn probe(&self, item: &ItemSpec) -> Result<MediaInfo, String> {
-        probe::probe(&self.tools, path_of(item)?).await
+        match object::input_of(item, self.objects.as_ref()).await? {
+            Input::File(path) => probe::probe(&self.tools, &path).await,
+            link => probe::probe_input(&self.tools, &link).await,
+        }
     }
 
     /// Opens an item. `conform` says why its picture may not be copied although it looks as if it could.
@@ -70,15 +79,15 @@ impl Opener {
         if let (Making::Copy, Some(why)) = (recipe.video, conform) {
             recipe = transcoded(recipe, why);
         }
-        let feed = self.start(&item, &info, &recipe, profile, from_ms)?;
+        let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
         match ready(&feed, &recipe, from_ms).await {
-            Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
+            Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms, source }),
             Err(NotReady::Conform(why)) => {
                 drop(feed);
                 let recipe = transcoded(recipe, why);
-                let feed = self.start(&item, &info, &recipe, profile, from_ms)?;
+                let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
                 match ready(&feed, &recipe, from_ms).await {
-                    Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
+                    Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms, source }),
                     Err(NotReady::Conform(why) | NotReady::Broken(why)) => Err(why),
                 }
             }
@@ -86,24 +95,20 @@ impl Opener {
         }
     }
 
-    fn start(
+    async fn start(
         &self,
         item: &ItemSpec,
         info: &MediaInfo,
         recipe: &Recipe,
         profile: &Profile,
         from_ms: u64,
-    ) -> Result<Feed, String> {
-        let arguments = recipe::arguments(path_of(item)?, info, recipe, profile, from_ms);
+    ) -> Result<(Feed, &'static str), String> {
+        let input = object::input_of(item, self.objects.as_ref()).await?;
+        let source = input.source_of(item);
         let has_audio = recipe.audio != Making::Silent;
-        Feed::run(&self.tools, arguments, shape_of(info, recipe, profile), has_audio, &item.key, &self.alive)
-    }
-}
-
-fn path_of(item: &ItemSpec) -> Result<&Path, String> {
-    match &item.at {
-        MediaAt::Path(path) => Ok(path),
-        MediaAt::Object { .. } => Err("is in a bucket, and no bucket is configured".to_owned()),
+        let course = Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms);
+        let feed = Feed::run(course, shape_of(info, recipe, profile), has_audio, &self.alive)?;
+        Ok((feed, source))
     }
 }
 
@@ -142,7 +147,10 @@ async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64) -> Result<(), NotRead
     let from_start_ms = if from_ms > 0 { i64::MIN } else { -ROUNDING_MS };
     match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, copied, from_start_ms))).await {
         Ok(verdict) => verdict,
-        Err(_) => Err(NotReady::Broken(format!("gave no picture within {} s", DEADLINE.as_secs()))),
+        Err(_) => {
+            let why = feed.buffer().trouble.take().map(|why| format!(": {why}")).unwrap_or_default();
+            Err(NotReady::Broken(format!("gave too little within {} s{why}", DEADLINE.as_secs())))
+        }
     }
 }
 

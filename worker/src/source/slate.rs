@@ -13,10 +13,9 @@ use std::time::Duration;
 
 /// Length of the loop: two GOPs.
 const SECONDS: u32 = 4;
-/// Refilled below this much in hand, ms.
+/// Refilled below this much in hand, ms, or below this many pictures: more than the splice looks ahead.
 const LOW_MS: i64 = 1_000;
-/// And below this many pictures: more than the splice looks ahead, whatever the frame rate.
-const LOW_PICTURES: usize = 32;
+const LOW_PICTURES: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(30);
 const MOST_BYTES: usize = 16 << 20;
 
