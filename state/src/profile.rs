@@ -90,8 +90,8 @@ impl Profile {
             "/height",
             "must be even, 16 to 4320",
         );
-        let fps_ok = self.fps.den > 0 && (1.0..=120.0).contains(&self.fps.per_second());
-        check(fps_ok, "/fps", "must be between 1 and 120 frames per second");
+        let fps_ok = self.fps.den > 0 && (10.0..=120.0).contains(&self.fps.per_second());
+        check(fps_ok, "/fps", "must be between 10 and 120 frames per second");
         check((100..=60_000).contains(&self.video_kbps), "/video_kbps", "must be 100 to 60000 kbit/s");
         check(self.max_video_kbps >= self.video_kbps, "/max_video_kbps", "must not be below video_kbps");
         let rate_ok = matches!(self.sample_rate, 32_000 | 44_100 | 48_000);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// A stalled item is left for the next one after this long without a picture, ms.
 const PATIENCE_MS: i64 = 2_000;
 /// A stalled item comes back when this much of it is in hand, ms.
-const ENOUGH_MS: i64 = 2_000;
+const ENOUGH_MS: i64 = 1_000;
 /// Most changes of feed in one moment.
 const MOST_SWITCHES: u32 = 32;
 /// An item that ends this much before its probed length ended early, ms.
@@ -112,9 +112,15 @@ impl Air {
     /// Sends what is due up to `until`, ms of channel time.
     pub fn moment(&mut self, until: i64, programme: &mut Programme, out: &mut Vec<Tag>) -> Moment {
         self.come_back(until, programme);
+        if matches!(self.on, On::Slate { paused: None, .. }) && programme.is_finished() {
+            return Moment::Finished;
+        }
         let moment = self.send(until, programme, out);
         if let Some(feed) = self.group.on_air() {
             feed.taken();
+        }
+        if let On::Slate { paused: Some(item), .. } = &self.on {
+            item.feed.taken();
         }
         moment
     }
@@ -158,18 +164,16 @@ impl Air {
 
     /// From the slate to an item, or from an item that is to be skipped to the next one.
     fn come_back(&mut self, until: i64, programme: &mut Programme) {
-        if self.starved && self.group.on_air().is_some_and(|feed| !feed.buffer().video.is_empty()) {
-            // The item goes on where it stood, now: what silence has covered is not caught up with.
-            if let Some(feed) = self.group.on_air().cloned() {
-                self.group.switch(&feed);
-            }
-            self.starved = false;
+        if self.starved {
+            self.starved = !self.group.resume();
         }
         match &mut self.on {
             On::Slate { paused, since_ms, .. } => {
                 // While nothing else is there, the item may come back as late as it likes.
                 let patience_is_over = until - *since_ms > PATIENCE_MS && programme.has_ready();
-                if let Some(item) = paused.take_if(|item| is_back(item)) {
+                if self.group.may_leave()
+                    && let Some(item) = paused.take_if(|item| is_back(item))
+                {
                     self.group.switch(&item.feed);
                     self.on = On::Item(OnItem { left_at: None, ..item });
                 } else if let Some(item) =
@@ -203,6 +207,7 @@ impl Air {
 
     fn fall_back(&mut self, paused: Option<OnItem>, until: i64, why: String) -> bool {
         let Some(slate) = &self.slate else { return false };
+        self.starved = false;
         let feed = Arc::new(Feed::of_slate(Arc::clone(slate)));
         self.group.switch(&feed);
         self.happened.push(Happened::Fallback(why.clone()));
@@ -291,7 +296,9 @@ impl Air {
 /// Whether a stalled item has enough in hand again; its buffer then begins with an IDR picture.
 fn is_back(item: &OnItem) -> bool {
     let mut buffer = item.feed.buffer();
-    let enough = buffer.ahead_ms() >= ENOUGH_MS || (buffer.end.is_some() && buffer.ahead_ms() > 0);
+    let after_idr =
+        buffer.video.iter().find(|t| t.idr).zip(buffer.video.back()).map(|(idr, last)| last.dts - idr.dts);
+    let enough = after_idr.is_some_and(|ms| ms >= ENOUGH_MS || buffer.end.is_some());
     enough && buffer.enter_at_idr(i64::MIN)
 }
 

@@ -21,7 +21,7 @@ const MOST_READY: usize = 4;
 const FAILURES_KEPT: usize = 20;
 /// Items that are looked at to find the channel's profile.
 const PROFILE_SEARCH: usize = 20;
-/// How often the controller is asked for a new list while nothing can be played.
+/// How often the controller is asked for a list that is needed.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the search for a profile found: the profile, and what is known of the files it looked at.
@@ -66,7 +66,6 @@ pub struct Programme {
     rounds_failed: u32,
     retry_at: Option<Instant>,
     ask_at: Option<Instant>,
-    asked: Option<u64>,
     /// Files whose picture must not be copied again, and why.
     conform: HashMap<String, String>,
     failures: VecDeque<ItemFailure>,
@@ -94,7 +93,6 @@ impl Programme {
             rounds_failed: 0,
             retry_at: None,
             ask_at: None,
-            asked: None,
             conform: HashMap::new(),
             failures: VecDeque::new(),
         }
@@ -206,13 +204,13 @@ impl Programme {
 
     /// The generation to ask the controller to follow, if it is time to ask.
     pub fn question(&mut self, now: Instant) -> Option<u64> {
-        let generation = self.playlist.generation();
-        let stuck = self.retry_at.is_some() && self.ask_at.is_none_or(|at| at <= now);
-        if stuck {
-            self.ask_at = Some(now + ASK_AGAIN);
-            return Some(generation);
+        // An answer can be lost with the line, so it is asked again.
+        let wanted = self.retry_at.is_some() || self.playlist.runs_out();
+        if !wanted || self.ask_at.is_some_and(|at| at > now) {
+            return None;
         }
-        (self.playlist.runs_out() && self.asked.replace(generation) != Some(generation)).then_some(generation)
+        self.ask_at = Some(now + ASK_AGAIN);
+        Some(self.playlist.generation())
     }
 
     /// Why nothing can be played, in words, while that is so.

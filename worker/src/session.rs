@@ -66,6 +66,8 @@ struct Session {
     /// When the slate may be asked for; `None` once it is there or on its way.
     slate_due: Option<Instant>,
     next_look: Instant,
+    /// When the next tag is due, ms of channel time.
+    next_ms: i64,
     out: Vec<Tag>,
 }
 
@@ -169,6 +171,7 @@ impl Session {
             stage: Stage::Searching,
             slate_due: Some(Instant::now()),
             next_look: Instant::now(),
+            next_ms: 0,
             out: Vec::new(),
         }
     }
@@ -235,6 +238,9 @@ impl Session {
             }
             return nothing_to_wait_for;
         };
+        if let Some(late) = pace.forgive(now, self.next_ms) {
+            tracing::warn!(late_ms = late, "the worker was held up; it goes on from where it stood");
+        }
         let until = pace.due_ms(now);
         let moment = air.moment(until, programme, &mut self.out);
         if let Some(first) = self.out.first() {
@@ -243,7 +249,10 @@ impl Session {
         self.outputs.send(&self.out);
         self.out.clear();
         self.next_look = match moment {
-            Moment::Due(at) => pace.wake(now, at),
+            Moment::Due(at) => {
+                self.next_ms = at;
+                pace.wake(now, at)
+            }
             Moment::Finished => now,
         };
         let happened = air.happened();

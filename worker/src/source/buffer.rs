@@ -65,6 +65,8 @@ pub struct Buffer {
     pub loops_ms: f64,
     /// The reader stops when this much is in hand, ms.
     pub high_ms: i64,
+    /// Where the last picture ends, ms of the feed, where the file says.
+    pub pictures_end_ms: Option<i64>,
     shape: Shape,
     config: Option<Arc<TrackConfig>>,
     nal_length_size: usize,
@@ -114,6 +116,7 @@ impl Buffer {
             has_audio,
             loops_ms: 0.0,
             high_ms: HIGH_MS,
+            pictures_end_ms: None,
             shape,
             config: None,
             nal_length_size: 4,
@@ -127,6 +130,20 @@ impl Buffer {
     /// What was learned about IDR pictures.
     pub fn idr(&self) -> IdrWatch {
         self.idr
+    }
+
+    /// Whether every picture has been read.
+    pub fn has_all_pictures(&self) -> bool {
+        let Shape::Video { fps, .. } = self.shape else { return self.end.is_some() };
+        let frame_ms = 1000.0 / fps.max(1.0);
+        let last = self.reached.shown.zip(self.pictures_end_ms);
+        self.end.is_some() || last.is_some_and(|(shown, end)| shown as f64 + 1.5 * frame_ms >= end as f64)
+    }
+
+    /// How far sound has been read past the newest picture, ms. FFmpeg writes both in order of time, so that where
+    /// this is much there is no picture in between.
+    pub fn sound_ahead_ms(&self) -> i64 {
+        self.reached.audio.zip(self.reached.shown).map_or(0, |(audio, shown)| audio - shown)
     }
 
     /// How far it has been read.

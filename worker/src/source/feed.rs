@@ -19,6 +19,8 @@ use tokio::sync::{Notify, mpsc};
 const LOW: (i64, i64) = (2, 3);
 /// The buffer is full when this many bytes are in hand: twelve seconds at 8 Mbit/s.
 const HIGH_BYTES: usize = 12 << 20;
+/// The first picture of an item is waited for over this much sound, ms.
+const LATEST_PICTURE_MS: i64 = 11_000;
 const READ_AT_ONCE: usize = 64 * 1024;
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -137,7 +139,10 @@ impl Buffer {
 
     /// Whether the reader has stopped because enough is in hand.
     pub fn is_full(&self) -> bool {
-        self.is_above(self.high_ms) || self.bytes() >= HIGH_BYTES
+        // Before the first picture sound is read for as long as a picture may be late.
+        let mark =
+            if self.reached().video.is_some() { self.high_ms } else { self.high_ms.max(LATEST_PICTURE_MS) };
+        self.is_above(mark) || self.bytes() >= HIGH_BYTES
     }
 }
 

@@ -54,6 +54,8 @@ pub struct VideoInfo {
     pub kbps: Option<u32>,
     /// Length in ms, where known.
     pub duration_ms: Option<u64>,
+    /// When its first picture comes after the start of the file, ms.
+    pub begins_ms: u64,
 }
 
 /// A sound track.
@@ -97,7 +99,7 @@ pub async fn probe_input(tools: &Tools, input: &Input) -> Result<MediaInfo, Stri
     parse(&answer)
 }
 
-const ENTRIES: &str = "format=duration,bit_rate:stream=index,codec_type,codec_name,profile,pix_fmt,width,height,\
+const ENTRIES: &str = "format=duration,start_time,bit_rate:stream=start_time,index,codec_type,codec_name,profile,pix_fmt,width,height,\
     avg_frame_rate,r_frame_rate,field_order,sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
     :stream_disposition=attached_pic:stream_side_data=rotation:stream_tags=rotate";
 
@@ -111,6 +113,7 @@ struct Answer {
 
 #[derive(Deserialize, Default)]
 struct Format {
+    start_time: Option<String>,
     duration: Option<String>,
     bit_rate: Option<String>,
 }
@@ -118,6 +121,7 @@ struct Format {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Stream {
+    start_time: String,
     index: u32,
     codec_type: String,
     codec_name: String,
@@ -158,7 +162,8 @@ pub fn parse(answer: &[u8]) -> Result<MediaInfo, String> {
     let of_type = |wanted: &'static str| answer.streams.iter().filter(move |s| s.codec_type == wanted);
     let total = kbps(answer.format.bit_rate.as_deref().unwrap_or_default());
     let picture = of_type("video").find(|s| s.disposition.attached_pic == 0 && s.width > 0 && s.height > 0);
-    let video = picture.map(|s| video_info(s, total));
+    let began = answer.format.start_time.as_deref().and_then(seconds).unwrap_or(0.0);
+    let video = picture.map(|s| video_info(s, total, began));
     let audio = of_type("audio").find(|s| s.channels > 0).map(audio_info);
     if video.is_none() && audio.is_none() {
         return Err("holds neither picture nor sound".to_owned());
@@ -167,7 +172,7 @@ pub fn parse(answer: &[u8]) -> Result<MediaInfo, String> {
     Ok(MediaInfo { duration_ms, video, audio })
 }
 
-fn video_info(stream: &Stream, total_kbps: Option<u32>) -> VideoInfo {
+fn video_info(stream: &Stream, total_kbps: Option<u32>, file_began: f64) -> VideoInfo {
     VideoInfo {
         index: stream.index,
         codec: stream.codec_name.clone(),
@@ -182,6 +187,8 @@ fn video_info(stream: &Stream, total_kbps: Option<u32>) -> VideoInfo {
         rotation: stream.side_data_list.iter().find_map(|d| d.rotation).unwrap_or(0.0).round() as i32,
         kbps: kbps(&stream.bit_rate).or(total_kbps),
         duration_ms: millis(&stream.duration),
+        begins_ms: ((seconds(&stream.start_time).unwrap_or(file_began) - file_began).max(0.0) * 1000.0)
+            .round() as u64,
     }
 }
 
@@ -200,9 +207,13 @@ fn kbps(text: &str) -> Option<u32> {
     text.parse::<u64>().ok().map(|bits| (bits / 1000).min(u64::from(u32::MAX)) as u32)
 }
 
+fn seconds(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|s: &f64| s.is_finite() && s.abs() < 1e9)
+}
+
 fn millis(text: &str) -> Option<u64> {
-    let seconds: f64 = text.parse().ok()?;
-    (seconds.is_finite() && seconds > 0.0).then(|| (seconds * 1000.0).round() as u64)
+    let seconds = seconds(text)?;
+    (seconds > 0.0).then(|| (seconds * 1000.0).round() as u64)
 }
 
 #[cfg(test)]

@@ -136,8 +136,17 @@ pub fn arguments(
     profile: &Profile,
     from_ms: u64,
 ) -> Vec<OsString> {
-    let mut list: Vec<OsString> = words("-v warning -nostdin -xerror");
+    let mut list: Vec<OsString> = words("-v warning -nostdin");
+    // A link that breaks off must not look like the end of the item. In a file one bad packet is no reason to
+    // leave the rest.
+    if matches!(input, Input::Link(_)) {
+        list.push("-xerror".into());
+    }
     if from_ms > 0 {
+        // Copied pictures begin at the IDR before the place; made sound must begin there too.
+        if recipe.video == Making::Copy {
+            list.push("-noaccurate_seek".into());
+        }
         list.extend(["-ss".into(), format!("{:.3}", from_ms as f64 / 1000.0).into()]);
     }
     list.extend(input.arguments());
@@ -243,6 +252,7 @@ mod tests {
             rotation: 0,
             kbps: Some(3000),
             duration_ms: None,
+            begins_ms: 0,
         };
         let audio = AudioInfo {
             index: 1,

@@ -82,6 +82,19 @@ impl Group {
         at
     }
 
+    /// Goes on with the feed on the air where it stood, now: what silence has covered is not caught up with.
+    /// Returns whether there was something to go on with.
+    pub fn resume(&mut self) -> bool {
+        let at = self.audio.end_if_ahead(self.video.end());
+        match self.video.resume(at) {
+            Some(placed) => {
+                self.audio.switch(placed, at);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Sends everything that is due up to `until`, ms of channel time, in order of decoding time.
     pub fn advance(&mut self, until: i64, out: &mut Vec<Tag>) -> Advance {
         loop {
@@ -97,8 +110,10 @@ impl Group {
                     if first < dts { self.audio.emit(out, &mut self.counts) } else { self.video.emit(out) }
                 }
                 (_, Some(at)) if at <= until => self.audio.emit(out, &mut self.counts),
+                // The picture stays while the sound goes on.
+                (Next::Still, Some(at)) => return Advance::Reached(at),
                 (Next::Ended, _) => return Advance::Ended(self.video.end() - HOUSE_DELAY_MS),
-                (Next::Dry, _) => return Advance::Dry(self.video.expected()),
+                (Next::Dry | Next::Still, _) => return Advance::Dry(self.video.expected()),
             }
         }
     }
@@ -160,11 +175,6 @@ fn frame_ms(buffer: &Buffer) -> Option<f64> {
         Shape::Video { fps, .. } if fps > 0.5 => Some(1000.0 / fps),
         _ => None,
     }
-}
-
-/// Whether a feed that has no picture in hand has none left: it ended, or its sound has run far ahead.
-fn has_no_more_pictures(buffer: &Buffer) -> bool {
-    buffer.end.is_some() || buffer.is_full()
 }
 
 /// Whether a feed broke off, and why.

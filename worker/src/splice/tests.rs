@@ -204,3 +204,51 @@ proptest! {
         prop_assert!(shared.windows(2).all(|w| TrackConfig::same(w[0], w[1])));
     }
 }
+
+/// A feed whose reader is still at work, with this much read.
+fn unfinished(pictures: i64, audio_frames: i64) -> Arc<Feed> {
+    Clip { pictures, audio_frames, ends: false, ..PLAIN }.feed()
+}
+
+#[test]
+fn a_hole_in_the_pictures_keeps_the_sound_and_is_no_end() {
+    // 1 s of pictures, 6 s of sound.
+    let mut group = Group::new(&Profile::default());
+    group.switch(&unfinished(25, 281));
+    let mut out = Vec::new();
+    assert!(matches!(group.advance(4_000, &mut out), Advance::Reached(at) if at <= 4_022));
+    assert_eq!(times(&out, Track::Video).len(), 25);
+    assert!(times(&out, Track::Audio).last().unwrap() > &3_950);
+    assert_eq!(group.counts().silent_frames, 0);
+}
+
+#[test]
+fn sound_past_the_known_end_of_the_pictures_is_trimmed_before_it_is_read() {
+    let feed = unfinished(25, 281);
+    feed.buffer().pictures_end_ms = Some(1_000);
+    let mut group = Group::new(&Profile::default());
+    group.switch(&feed);
+    assert_eq!(group.advance(4_000, &mut Vec::new()), Advance::Ended(1_000));
+}
+
+#[test]
+fn a_feed_that_starved_goes_on_once_with_its_order_of_pictures() {
+    let mut group = Group::new(&Profile::default());
+    let feed = Clip { reorder: 2, ends: false, ..PLAIN }.feed();
+    let rest = feed.buffer().video.split_off(50);
+    feed.buffer().audio.truncate(90);
+    group.switch(&feed);
+    let mut out = Vec::new();
+    assert!(matches!(group.advance(10_000, &mut out), Advance::Dry(_)));
+    group.fill(5_000, &mut out);
+    assert!(!group.resume(), "nothing to go on with");
+    feed.buffer().video.extend(rest);
+    assert!(group.resume());
+    feed.buffer().end = Some(End::Complete);
+    group.advance(9_000, &mut out);
+    let late: Vec<_> =
+        out.iter().filter(|t| t.track == Track::Video && t.dts > 4_000).map(|t| (t.dts, t.cts)).collect();
+    assert!(late.len() > 40 && late.iter().all(|(_, cts)| *cts == 100), "{late:?}");
+    assert!(steps(&times(&out, Track::Video)).iter().all(|&s| s > 0));
+    assert!(steps(&times(&out, Track::Audio)).iter().all(|&s| s == 21 || s == 22));
+}

@@ -1,6 +1,6 @@
 //! The picture lane: decoding times that only grow, and the places where a stream may be left.
 
-use super::{HOUSE_DELAY_MS, Placed, has_no_more_pictures};
+use super::{HOUSE_DELAY_MS, LATEST_PICTURE_MS, Placed};
 use crate::media::{Tag, Track};
 use crate::source::buffer::{Buffer, SourceTag};
 use crate::source::feed::Feed;
@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// Pictures that are looked at before one is sent, to know whether the stream may be left after it. Deeper
 /// reordering than this is not used by any encoder in the field.
 const LOOK_AHEAD: usize = 8;
+
+/// Sound this much ahead of the newest picture means that no picture lies between, ms.
+const LONGEST_SKEW_MS: i64 = 1_000;
 
 /// What the lane has to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(super) enum Next {
     Ended,
     /// The feed has none in hand.
     Dry,
+    /// The feed has a hole in its pictures; its sound goes on.
+    Still,
 }
 
 #[derive(Debug)]
@@ -77,15 +82,31 @@ impl VideoLane {
     pub(super) fn next(&self) -> Next {
         let Some(on) = &self.on else { return Next::Ended };
         let buffer = on.placed.feed.buffer();
+        let hole = buffer.sound_ahead_ms() >= LONGEST_SKEW_MS;
         let Some(first) = buffer.video.front() else {
-            return if has_no_more_pictures(&buffer) { Next::Ended } else { Next::Dry };
+            return match hole {
+                _ if buffer.has_all_pictures() || buffer.sound_ahead_ms() >= LATEST_PICTURE_MS => Next::Ended,
+                true => Next::Still,
+                false => Next::Dry,
+            };
         };
         // The last pictures in hand are kept back only at a place where the stream may be left.
-        let few = buffer.video.len() <= LOOK_AHEAD && !has_no_more_pictures(&buffer);
+        let few = buffer.video.len() <= LOOK_AHEAD && !buffer.has_all_pictures() && !hole;
         if few && self.clean(on, &buffer) {
             return Next::Dry;
         }
         Next::At(self.dts_of(on, first))
+    }
+
+    /// Moves the feed on the air to `at` if it has a picture to send; its delay stays what it is.
+    pub(super) fn resume(&mut self, at: i64) -> Option<Placed> {
+        if !matches!(self.next(), Next::At(_)) {
+            return None;
+        }
+        let on = self.on.as_mut()?;
+        let coming = on.placed.feed.buffer().video.iter().take(LOOK_AHEAD).map(SourceTag::pts).min()?;
+        on.placed.offset = at - coming;
+        Some(on.placed.clone())
     }
 
     pub(super) fn may_leave(&self) -> bool {
