@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(25);
 /// A channel on the air waits this long for a new listing where there is an old one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Keys outside of the listing that are asked for one by one, at most.
+/// Files of which the listing does not say enough are asked for one by one, but not more of them than this.
 const MOST_ASKED: usize = 50;
 
 /// Media files by their keys, in natural order.
@@ -236,7 +236,7 @@ impl Library {
 
     async fn list(&self) -> Result<Listing, StorageError> {
         let _turn = self.turn.lock().await;
-        let listed = tokio::time::timeout(DEADLINE, self.storage.list_media()).await.unwrap_or_else(|_| {
+        let listed = tokio::time::timeout(DEADLINE, self.look()).await.unwrap_or_else(|_| {
             Err(StorageError::TimedOut(format!(
                 "{} could not be listed within {} s",
                 self.place_words(),
@@ -248,6 +248,20 @@ impl Library {
             self.remember(files.clone()).await;
         }
         listed.map(|_| self.known().files.clone())
+    }
+
+    /// ETags are optional in a listing (S3 API reference, "Object"). Without one nothing tells a copy from another, so
+    /// files without are asked for one by one, within reason; the others are played over links only.
+    async fn look(&self) -> Result<Vec<MediaFile>, StorageError> {
+        let mut files = self.storage.list_media().await?;
+        for file in files.iter_mut().filter(|file| file.content.is_empty()).take(MOST_ASKED) {
+            match self.storage.stat(&file.key).await {
+                Ok(found) => *file = found,
+                Err(error) if error.is_worth_retrying() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(files)
     }
 
     /// Keeps what came of a listing; gives whether it differs from the last one.
