@@ -86,6 +86,9 @@ pub struct LastWords {
     pub run: Ulid,
     /// Its exit code.
     pub exit_code: i32,
+    /// Whether it has played all there was to play; everything else with exit code 0 was asked for.
+    #[serde(default)]
+    pub finished: bool,
     /// Why, in words.
     pub words: String,
 }
@@ -167,7 +170,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (channel, run) = (ChannelId::main(), Ulid::from_text("r"));
         assert_eq!(LastWords::of(folder.path(), &channel, &run), None);
-        let words = LastWords { run: run.clone(), exit_code: 0, words: "played to the end".into() };
+        let words =
+            LastWords { run: run.clone(), exit_code: 0, finished: true, words: "played to the end".into() };
         words.leave(folder.path(), &channel).unwrap();
         assert_eq!(LastWords::of(folder.path(), &channel, &run), Some(words));
         assert_eq!(LastWords::of(folder.path(), &channel, &Ulid::from_text("s")), None);

@@ -28,6 +28,7 @@ Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 anoth
 ";
 const SPEC_DEADLINE: Duration = Duration::from_secs(30);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
+const FINISHED: &str = "the playlist was played to its end";
 /// Two seconds.
 const LOCK_TRIES: u32 = 40;
 
@@ -108,10 +109,10 @@ async fn play(call: Call) -> anyhow::Result<ExitCode> {
                 Ok((code, words)) => (*code, (*words).to_owned()),
                 Err(error) => (1, format!("{error:#}")),
             };
+            let finished = words == FINISHED;
+            let last = LastWords { run, exit_code: exit_code.into(), finished, words };
             // Left while the lock is held, so that nobody who finds it free reads older ones.
-            if let Err(error) =
-                (LastWords { run, exit_code: exit_code.into(), words }).leave(&folder, &channel)
-            {
+            if let Err(error) = last.leave(&folder, &channel) {
                 tracing::warn!(%error, "the last words cannot be written");
             }
             ended.map(|(code, _)| ExitCode::from(code))
@@ -145,7 +146,7 @@ async fn serve(channel: &ChannelId, run: &Ulid, socket: PathBuf) -> anyhow::Resu
     match first {
         Some(ToWorker::Spec(spec)) => match begin(*spec, Line { up, down }).await? {
             Ended::Stopped => Ok((0, "it was told to stop")),
-            Ended::PlaylistOver => Ok((0, "the playlist was played to its end")),
+            Ended::PlaylistOver => Ok((0, FINISHED)),
         },
         Some(ToWorker::Stop) => Ok((0, "it was told to stop")),
         _ => bail!("the controller's first word was not a spec"),
