@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 const ROUND: Duration = Duration::from_secs(40);
 
+#[allow(clippy::expect_used)] // A test that cannot go on has to fail.
 fn kill(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
     kill_process(pid, signal).expect("the process lives");
 }
 
+#[allow(clippy::expect_used)]
 fn pid(status: &Value) -> u32 {
     status["run"]["pid"].as_u64().expect("a running worker") as u32
 }
@@ -101,6 +103,7 @@ fn a_reload_costs_no_picture_and_no_request() -> Result<()> {
         });
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         reloaded?;
+        next_item(&controller)?;
         asking.join().expect("the asking thread lives")
     })?;
     println!("{asked} requests were answered during three reloads");
