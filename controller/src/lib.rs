@@ -10,6 +10,8 @@ pub mod ffmpeg;
 pub mod http;
 pub mod machine;
 pub mod media;
+pub mod notify;
+pub mod successor;
 pub mod supervisor;
 pub mod wishes;
 
