@@ -3,14 +3,16 @@
 
 use anyhow::{Context, bail};
 use state::ids::{ChannelId, Ulid};
-use state::wire::{Hello, ToWorker, WorkerSpec};
+use state::prepared::Said;
+use state::wire::{Hello, MAX_LINE, ToWorker, WorkerSpec};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use stream_worker::lock::{ChannelLock, LockError};
 use stream_worker::session::{self, Line};
-use stream_worker::{link, log};
+use stream_worker::{link, log, prepare};
 use tokio::sync::mpsc;
 
 const HELP: &str = "\
@@ -19,6 +21,8 @@ stream-worker plays one channel. The controller starts it; by hand it is for fin
 Usage:
   stream-worker --channel ID --run ULID --socket PATH
   stream-worker --spec FILE     play what FILE says (JSON, mode 0600: it holds stream keys)
+  stream-worker --prepare       prepare the one file that the line of JSON on stdin names, at the lowest priority,
+                                and tell the progress as lines of JSON on stdout
 
 Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 another worker holds the channel,
 4 the controller did not answer.
@@ -28,6 +32,7 @@ const SPEC_DEADLINE: Duration = Duration::from_secs(30);
 enum Call {
     Socket { channel: ChannelId, run: Ulid, socket: PathBuf },
     File(PathBuf),
+    Prepare,
     Print(&'static str),
 }
 
@@ -37,7 +42,6 @@ fn main() -> ExitCode {
         Err(error) => return fail(2, &error),
     };
     if let Call::Print(text) = call {
-        use std::io::Write;
         let _ = std::io::stdout().write_all(text.as_bytes());
         return ExitCode::SUCCESS;
     }
@@ -54,13 +58,12 @@ fn main() -> ExitCode {
 }
 
 fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
-    use std::io::Write;
     let _ = writeln!(std::io::stderr(), "stream-worker: {error:#}");
     ExitCode::from(code)
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
-    let (mut channel, mut run, mut socket, mut spec) = (None, None, None, None);
+    let (mut channel, mut run, mut socket, mut spec, mut prepare) = (None, None, None, None, false);
     let mut arguments = arguments.peekable();
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{name} needs a value; see --help"));
@@ -72,14 +75,16 @@ fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
             "--channel" => channel = Some(value()?.parse().context("--channel")?),
             "--run" => run = Some(Ulid::from_text(&value()?)),
             "--socket" => socket = Some(PathBuf::from(value()?)),
+            "--prepare" => prepare = true,
             "--spec" => spec = Some(PathBuf::from(value()?)),
             _ => bail!("unknown argument {name:?}; see --help"),
         }
     }
-    match (channel, run, socket, spec) {
-        (None, None, None, Some(file)) => Ok(Call::File(file)),
-        (Some(channel), Some(run), Some(socket), None) => Ok(Call::Socket { channel, run, socket }),
-        _ => bail!("give --channel, --run and --socket, or --spec alone; see --help"),
+    match (channel, run, socket, spec, prepare) {
+        (None, None, None, None, true) => Ok(Call::Prepare),
+        (None, None, None, Some(file), false) => Ok(Call::File(file)),
+        (Some(channel), Some(run), Some(socket), None, false) => Ok(Call::Socket { channel, run, socket }),
+        _ => bail!("give --channel, --run and --socket, or --spec alone, or --prepare alone; see --help"),
     }
 }
 
@@ -111,10 +116,29 @@ async fn play(call: Call) -> anyhow::Result<ExitCode> {
                 _ => bail!("the controller's first word was not a spec"),
             }
         }
+        Call::Prepare => return prepare().await,
         Call::Print(_) => return Ok(ExitCode::SUCCESS),
     };
     tracing::info!(channel.id = %spec.channel, run.id = %spec.run, items = spec.items.len(), "the worker begins");
     session::run(spec, line).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prepares one file. Whoever started this reads stdout; when nobody does any more, the job ends.
+async fn prepare() -> anyhow::Result<ExitCode> {
+    let mut line = String::new();
+    BufReader::new(std::io::stdin().take(MAX_LINE as u64))
+        .read_line(&mut line)
+        .context("read the job from stdin")?;
+    let job = serde_json::from_str(&line).context("understand the job on stdin")?;
+    prepare::give_way();
+    let mut tell = |said: &Said| {
+        let mut line = serde_json::to_vec(said).map_err(std::io::Error::other)?;
+        line.push(b'\n');
+        std::io::stdout().lock().write_all(&line)
+    };
+    let said = prepare::run(&job, &mut tell).await.map_err(anyhow::Error::msg)?;
+    tell(&said).context("nobody listens")?;
     Ok(ExitCode::SUCCESS)
 }
 
