@@ -30,6 +30,13 @@ pub struct StorageSettings {
     /// Only keys that begin with this belong to the library.
     #[serde(default)]
     pub prefix: String,
+    /// How long a signed link is valid, seconds: 60 to 604,800 for operators, less for tests.
+    #[serde(default = "a_day")]
+    pub link_ttl_s: u64,
+}
+
+fn a_day() -> u64 {
+    86_400
 }
 
 /// Whose storage it is.

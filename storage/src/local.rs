@@ -1,6 +1,8 @@
 //! A folder on this machine.
 
-use crate::{is_media_key, natural};
+pub use crate::MediaFile;
+use crate::folder::content_of;
+use crate::{StorageError, is_media_key, natural};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,13 +25,16 @@ pub enum LocalError {
     },
 }
 
-/// A media file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MediaFile {
-    /// Its key: the path below the folder, with `/`.
-    pub key: String,
-    /// Its size in bytes.
-    pub size: u64,
+impl From<LocalError> for StorageError {
+    fn from(error: LocalError) -> Self {
+        match &error {
+            LocalError::NoFolder(_) => Self::NoBucket(error.to_string()),
+            LocalError::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Self::RefusedCredentials(format!("{error}; give this user access to it"))
+            }
+            LocalError::Unreadable { .. } => Self::Other(error.to_string()),
+        }
+    }
 }
 
 /// Deepest level of folders that is listed; deeper ones are most likely a loop.
@@ -41,15 +46,22 @@ const MAX_DEPTH: usize = 32;
 /// # Errors
 /// [`LocalError`], when the folder itself cannot be listed. A subfolder that cannot be read is left out.
 pub fn list(folder: &Path, prefix: &str) -> Result<Vec<MediaFile>, LocalError> {
-    if !folder.is_dir() {
-        return Err(LocalError::NoFolder(folder.to_owned()));
-    }
-    let unreadable = |source| LocalError::Unreadable { path: folder.to_owned(), source };
+    readable(folder)?;
     let mut found = Vec::new();
+    let unreadable = |source| LocalError::Unreadable { path: folder.to_owned(), source };
     walk(folder, "", 0, &mut found).map_err(unreadable)?;
     found.retain(|file| file.key.starts_with(prefix));
     found.sort_by(|a, b| natural(&a.key, &b.key));
     Ok(found)
+}
+
+/// Whether the folder is there and can be listed.
+pub(crate) fn readable(folder: &Path) -> Result<(), LocalError> {
+    if !folder.is_dir() {
+        return Err(LocalError::NoFolder(folder.to_owned()));
+    }
+    let unreadable = |source| LocalError::Unreadable { path: folder.to_owned(), source };
+    fs::read_dir(folder).map(drop).map_err(unreadable)
 }
 
 fn walk(folder: &Path, above: &str, depth: usize, found: &mut Vec<MediaFile>) -> io::Result<()> {
@@ -64,7 +76,7 @@ fn walk(folder: &Path, above: &str, depth: usize, found: &mut Vec<MediaFile>) ->
         if meta.is_dir() && depth < MAX_DEPTH {
             let _ = walk(&entry.path(), &format!("{key}/"), depth + 1, found);
         } else if meta.is_file() && is_media_key(&key) {
-            found.push(MediaFile { key, size: meta.len() });
+            found.push(MediaFile { key, size: meta.len(), content: content_of(&meta) });
         }
     }
     Ok(())

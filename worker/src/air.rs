@@ -13,7 +13,7 @@ use state::profile::Profile;
 use state::wire::{Cursor, ItemSeen, ItemSpec, Making, Playing};
 use std::sync::Arc;
 
-/// A stalled item is left after this long without a picture, ms.
+/// A stalled item is left for the next one after this long without a picture, ms.
 const PATIENCE_MS: i64 = 2_000;
 /// A stalled item comes back when this much of it is in hand, ms.
 const ENOUGH_MS: i64 = 2_000;
@@ -161,7 +161,8 @@ impl Air {
         }
         match &mut self.on {
             On::Slate { paused, since_ms, .. } => {
-                let patience_is_over = until - *since_ms > PATIENCE_MS;
+                // While nothing else is there, the item may come back as late as it likes.
+                let patience_is_over = until - *since_ms > PATIENCE_MS && programme.has_ready();
                 if let Some(item) = paused.take_if(|item| is_back(item)) {
                     self.group.switch(&item.feed);
                     self.on = On::Item(OnItem { left_at: None, ..item });

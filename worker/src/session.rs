@@ -8,6 +8,7 @@ use crate::playlist::Playlist;
 use crate::programme::{self, Found, Programme};
 use crate::report::Report;
 use crate::source::child::Tools;
+use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::source::slate::Slate;
 use state::wire::{ToController, ToWorker, WorkerSpec};
@@ -79,7 +80,8 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
     let changed = Arc::new(Notify::new());
     let (alive, mut all_children) = mpsc::channel(1);
     let (events, mut from_tasks) = mpsc::channel(16);
-    let mut session = Session::new(spec, alive, events, up, Arc::clone(&changed));
+    let opener = opener(&spec, alive).await;
+    let mut session = Session::new(spec, opener, events, up, Arc::clone(&changed));
     let mut signals = Signals::new()?;
     let mut beat = interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,6 +107,15 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
     Ok(ended)
 }
 
+async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
+    let tools = Tools { ffmpeg: spec.ffmpeg.clone(), ffprobe: spec.ffprobe.clone() };
+    let objects = Objects::open(spec).await.unwrap_or_else(|why| {
+        tracing::error!(reason = %why, "no object can be played; look at the STORAGE_ variables");
+        None
+    });
+    Opener { tools, alive, objects }
+}
+
 struct Signals {
     term: Signal,
     int: Signal,
@@ -126,13 +137,11 @@ impl Signals {
 impl Session {
     fn new(
         spec: WorkerSpec,
-        alive: mpsc::Sender<()>,
+        opener: Opener,
         events: mpsc::Sender<Event>,
         up: mpsc::Sender<ToController>,
         changed: Arc<Notify>,
     ) -> Self {
-        let tools = Tools { ffmpeg: spec.ffmpeg.clone(), ffprobe: spec.ffprobe.clone() };
-        let opener = Opener { tools, alive };
         let outputs = Outputs::connect(&spec, Arc::clone(&changed));
         let mut search = spec.items.clone();
         if let Some(cursor) = &spec.cursor

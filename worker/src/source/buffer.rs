@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// FFmpeg is told to add this to all times, so that none is negative in FLV; it is taken off again here.
 pub const TIME_SHIFT_MS: i64 = 10_000;
 
+/// Read ahead this much unless told otherwise, ms.
+pub const HIGH_MS: i64 = 6_000;
+
 /// Longest allowed distance between two IDR pictures of a copied item, ms. A little over the 4 s that platforms
 /// and the HLS target duration allow, for times that were rounded.
 pub const MAX_IDR_DISTANCE_MS: i64 = 4_050;
@@ -58,11 +61,32 @@ pub struct Buffer {
     pub has_audio: bool,
     /// Length of the loops that the slate has put in so far, ms.
     pub loops_ms: f64,
+    /// The reader stops when this much is in hand, ms.
+    pub high_ms: i64,
     shape: Shape,
     config: Option<Arc<TrackConfig>>,
     nal_length_size: usize,
     idr: IdrWatch,
+    /// Added to the times of what is pushed, ms: a child that goes on in the middle counts from there.
+    shift_ms: i64,
+    reached: Reached,
+    /// What was read before the present child: it begins with a part of it again.
+    repeated: Reached,
 }
+
+/// How far a feed has been read, ms of its own time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Decoding time of the newest picture.
+    pub video: Option<i64>,
+    /// Latest presentation time of a picture.
+    pub shown: Option<i64>,
+    /// Time of the newest sound.
+    pub audio: Option<i64>,
+}
+
+/// Two children may round the same time differently, ms. Far less than the time between two frames.
+const ROUNDING_MS: i64 = 3;
 
 /// What was learned about the IDR pictures of a feed while reading it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,16 +110,42 @@ impl Buffer {
             end: None,
             has_audio,
             loops_ms: 0.0,
+            high_ms: HIGH_MS,
             shape,
             config: None,
             nal_length_size: 4,
             idr: IdrWatch::default(),
+            shift_ms: 0,
+            reached: Reached::default(),
+            repeated: Reached::default(),
         }
     }
 
     /// What was learned about IDR pictures.
     pub fn idr(&self) -> IdrWatch {
         self.idr
+    }
+
+    /// How far it has been read.
+    pub fn reached(&self) -> Reached {
+        self.reached
+    }
+
+    /// Another child goes on, whose time 0 is at `shift_ms` of the feed; what it repeats is left out.
+    pub fn go_on(&mut self, shift_ms: i64) {
+        self.shift_ms = shift_ms;
+        self.repeated = self.reached;
+    }
+
+    /// Takes back what was read from the newest IDR picture in hand on, and says where that is: a place where
+    /// another encoder can take over without a trace. `None` when there is none in hand.
+    pub fn cut_back(&mut self) -> Option<i64> {
+        let index = self.video.iter().rposition(|t| t.idr)?;
+        let (at, dts) = (self.video[index].pts(), self.video[index].dts);
+        self.video.truncate(index);
+        self.reached.video = self.video.back().map(|t| t.dts).or(Some(dts - 3 * ROUNDING_MS));
+        self.reached.shown = Some(at - 1);
+        Some(at)
     }
 
     /// Milliseconds of pictures in hand.
@@ -113,7 +163,7 @@ impl Buffer {
 
     /// Takes in a tag as FFmpeg wrote it.
     pub fn push(&mut self, tag: RawTag) {
-        let dts = tag.at_ms - TIME_SHIFT_MS;
+        let dts = tag.at_ms - TIME_SHIFT_MS + self.shift_ms;
         match tag.kind {
             Kind::Video => self.push_video(dts, tag.body),
             Kind::Audio => self.push_audio(dts, tag.body),
@@ -130,6 +180,9 @@ impl Buffer {
             0 => self.take_header(body.freeze()),
             1 => {
                 let Some(config) = self.config.clone() else { return };
+                if is_repeated(dts, self.repeated.video) {
+                    return;
+                }
                 let flagged = body[0] >> 4 == 1;
                 let idr = flagged && has_idr(&body[5..], self.nal_length_size);
                 if flagged && !idr {
@@ -138,6 +191,8 @@ impl Buffer {
                 }
                 self.watch(dts, idr);
                 let cts = i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8;
+                self.reached.video = Some(dts);
+                self.reached.shown = self.reached.shown.max(Some(dts + i64::from(cts)));
                 self.video.push_back(SourceTag { dts, cts, idr, body, config: Some(config) });
             }
             _ => {}
@@ -167,7 +222,8 @@ impl Buffer {
 
     fn push_audio(&mut self, dts: i64, body: BytesMut) {
         // Only AAC (format 10), and of it only frames (1): the header (0) is the channel's own.
-        if body.len() > 2 && body[0] >> 4 == 10 && body[1] == 1 {
+        if body.len() > 2 && body[0] >> 4 == 10 && body[1] == 1 && !is_repeated(dts, self.repeated.audio) {
+            self.reached.audio = Some(dts);
             self.audio.push_back(SourceTag { dts, cts: 0, idr: false, body, config: None });
         }
     }
@@ -186,6 +242,10 @@ impl Buffer {
         self.video.retain(|t| t.pts() >= first);
         true
     }
+}
+
+fn is_repeated(dts: i64, until: Option<i64>) -> bool {
+    until.is_some_and(|until| dts <= until + ROUNDING_MS)
 }
 
 /// Whether a picture in AVCC form (length-prefixed NAL units) holds an IDR slice: NAL unit type 5
@@ -248,6 +308,36 @@ mod tests {
         assert!(buffer.enter_at_idr(100));
         assert_eq!(buffer.video.iter().map(SourceTag::pts).collect::<Vec<_>>(), [160, 200]);
         assert!(!buffer.enter_at_idr(5000));
+    }
+
+    #[test]
+    fn a_second_child_repeats_nothing_and_leaves_nothing_out() {
+        let mut buffer = buffer();
+        for at in [0, 40, 80, 120] {
+            buffer.push(video(at, if at == 0 { 0x17 } else { 0x27 }, 40, if at == 0 { 0x65 } else { 0x41 }));
+        }
+        // It begins 20 ms before, sends the header again, and its times are a millisecond off.
+        buffer.go_on(60);
+        buffer.push(header());
+        for at in [-60, -21, 21, 59, 100, 141] {
+            buffer.push(video(at, 0x27, 40, 0x41));
+        }
+        let times: Vec<_> = buffer.video.iter().map(|t| t.dts).collect();
+        assert_eq!(times, [0, 40, 80, 120, 160, 201]);
+        assert_eq!(buffer.reached(), Reached { video: Some(201), shown: Some(241), audio: None });
+    }
+
+    #[test]
+    fn cutting_back_leaves_whole_groups_of_pictures() {
+        let mut buffer = buffer();
+        for (at, nal) in [(0, 0x65), (40, 0x41), (80, 0x65), (120, 0x41)] {
+            buffer.push(video(at, if nal == 0x65 { 0x17 } else { 0x27 }, 40, nal));
+        }
+        assert_eq!(buffer.cut_back(), Some(120));
+        assert_eq!(buffer.video.iter().map(|t| t.dts).collect::<Vec<_>>(), [0, 40]);
+        buffer.go_on(119);
+        buffer.push(video(-39, 0x17, 40, 0x65));
+        assert_eq!(buffer.video.back().map(|t| (t.dts, t.idr)), Some((80, true)));
     }
 
     proptest! {

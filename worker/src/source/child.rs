@@ -1,5 +1,6 @@
 //! Running FFmpeg and ffprobe: cleared environment, limits, a leash to the worker's life, and a tail of what they say.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
@@ -27,13 +28,9 @@ impl Tools {
 }
 
 /// Options before every input that came from somebody else. A playlist named `.mp4` must not make FFmpeg fetch
-/// other addresses, so only real containers and plain files are opened.
-pub const INPUT_LIMITS: [&str; 4] = [
-    "-protocol_whitelist",
-    "file",
-    "-format_whitelist",
-    "mov,mp4,m4a,matroska,webm,mpegts,flv,avi,mpeg,mp3,aac,wav,flac,ogg",
-];
+/// other addresses, so only real containers are opened; which protocols may be used is the input's to say.
+pub const INPUT_LIMITS: [&str; 2] =
+    ["-format_whitelist", "mov,mp4,m4a,matroska,webm,mpegts,flv,avi,mpeg,mp3,aac,wav,flac,ogg"];
 
 /// Most address space a child may take.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -118,13 +115,25 @@ async fn read_up_to(from: impl AsyncRead + Unpin, most: usize) -> Vec<u8> {
     bytes
 }
 
-/// The last thing that was said, without the file's path in front and cut to a length for people.
+/// The last thing that was said, without the file's path or address in front and cut to a length for people.
 fn last_line(said: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(said);
     let line = text.lines().rev().find(|l| !l.trim().is_empty())?;
-    let line =
-        if line.starts_with("file:") { line.rsplit_once(": ").map_or(line, |(_, why)| why) } else { line };
-    Some(line.trim().chars().take(200).collect())
+    let named = line.starts_with("file:") || line.starts_with("http://");
+    let line = if named { line.rsplit_once(": ").map_or(line, |(_, why)| why) } else { line };
+    Some(without_addresses(line).trim().chars().take(200).collect())
+}
+
+/// A line without web addresses: a signed one opens the object to everybody who reads the log.
+fn without_addresses(line: &str) -> Cow<'_, str> {
+    if !line.contains("://") {
+        return Cow::Borrowed(line);
+    }
+    let shown = |word: &str| match word.find("http") {
+        Some(at) if word[at..].contains("://") => format!("{}(address)", &word[..at]),
+        _ => word.to_owned(),
+    };
+    Cow::Owned(line.split(' ').map(shown).collect::<Vec<_>>().join(" "))
 }
 
 /// FFmpeg's messages: each goes to the log with the prefix `[FFMPEG]`, at most [`LINES`] in [`SPAN`], and the
@@ -158,7 +167,7 @@ pub async fn listen(stderr: ChildStderr, key: String) -> Said {
             Ok(0) | Err(_) => break,
             Ok(_) => {}
         }
-        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let text = without_addresses(String::from_utf8_lossy(&line).trim_end()).into_owned();
         if span_began.elapsed() > SPAN {
             if hidden > 0 {
                 tracing::warn!(item.key = %key, hidden, "[FFMPEG] more lines were left out");
@@ -200,6 +209,15 @@ mod tests {
         let said = b"something\nfile:/m/a.mp4: Invalid data found when processing input\n\n";
         assert_eq!(last_line(said).unwrap(), "Invalid data found when processing input");
         assert_eq!(last_line(b" \n"), None);
+        let said = b"http://127.0.0.1:1/T/m.mp4: Server returned 404 Not Found";
+        assert_eq!(last_line(said).unwrap(), "Server returned 404 Not Found");
+    }
+
+    #[test]
+    fn no_address_is_repeated() {
+        let line = "[https @ 0x1] Opening 'https://b.example/k.mp4?X-Amz-Signature=0a1b' for reading";
+        assert_eq!(without_addresses(line), "[https @ 0x1] Opening '(address) for reading");
+        assert_eq!(without_addresses("[http @ 0x1] HTTP error 403"), "[http @ 0x1] HTTP error 403");
     }
 
     #[tokio::test]

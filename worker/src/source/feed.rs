@@ -3,6 +3,7 @@
 
 use super::buffer::{Buffer, End};
 use super::child::{self, Said};
+use super::course::Course;
 use super::flv::Cutter;
 use super::slate::Slate;
 use crate::media::Shape;
@@ -14,10 +15,9 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::{Notify, mpsc};
 
-/// The reader stops when this much is in hand, ms, and goes on below [`LOW_MS`].
-pub const HIGH_MS: i64 = 6_000;
-const LOW_MS: i64 = 4_000;
-/// Or when this many bytes are: twelve seconds at 8 Mbit/s.
+/// The reader stops when the buffer is full and goes on when less than this part of it is in hand.
+const LOW: (i64, i64) = (2, 3);
+/// The buffer is full when this many bytes are in hand: twelve seconds at 8 Mbit/s.
 const HIGH_BYTES: usize = 12 << 20;
 const READ_AT_ONCE: usize = 64 * 1024;
 const GRACE: Duration = Duration::from_secs(10);
@@ -50,31 +50,20 @@ impl Shared {
 pub type Alive = mpsc::Sender<()>;
 
 impl Feed {
-    /// Runs FFmpeg with `arguments` and reads what it writes. Call it from the worker's own thread.
+    /// Starts FFmpeg and reads what it writes, and starts it again where a link broke off. Call it from the
+    /// worker's own thread.
     ///
     /// # Errors
     /// That FFmpeg cannot be started, in words.
-    pub fn run(
-        tools: &child::Tools,
-        arguments: Vec<OsString>,
-        shape: Shape,
-        has_audio: bool,
-        key: &str,
-        alive: &Alive,
-    ) -> Result<Feed, String> {
-        let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
-        command.args(arguments);
-        let mut child = command.spawn().map_err(|error| format!("FFmpeg cannot be started: {error}"))?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err("FFmpeg has no output".to_owned());
-        };
-        let shared = Arc::new(Shared::new(Buffer::new(shape, has_audio)));
-        let said = tokio::spawn(child::listen(stderr, key.to_owned()));
+    pub fn run(course: Course, shape: Shape, has_audio: bool, alive: &Alive) -> Result<Feed, String> {
+        let mut buffer = Buffer::new(shape, has_audio);
+        buffer.high_ms = course.input().read_ahead_ms();
+        let shared = Arc::new(Shared::new(buffer));
+        let first = Running::start(&course, course.arguments())?;
         let reader = Arc::clone(&shared);
         let alive = alive.clone();
         tokio::spawn(async move {
-            let broken = reader.read(stdout).await;
-            let end = conclude(broken, child, said).await;
+            let end = reader.follow(course, first).await;
             reader.lock().end = Some(end);
             reader.news.notify_waiters();
             drop(alive);
@@ -110,7 +99,8 @@ impl Feed {
 
     /// Tells the reader that tags were taken.
     pub fn taken(&self) {
-        if !self.shared.lock().is_above(LOW_MS) {
+        let buffer = self.shared.lock();
+        if !buffer.is_above(buffer.high_ms * LOW.0 / LOW.1) {
             self.shared.space.notify_one();
         }
     }
@@ -147,7 +137,7 @@ impl Buffer {
 
     /// Whether the reader has stopped because enough is in hand.
     pub fn is_full(&self) -> bool {
-        self.is_above(HIGH_MS) || self.bytes() >= HIGH_BYTES
+        self.is_above(self.high_ms) || self.bytes() >= HIGH_BYTES
     }
 }
 
@@ -156,33 +146,55 @@ impl Shared {
         Self { buffer: Mutex::new(buffer), space: Notify::new(), news: Notify::new(), stop: Notify::new() }
     }
 
-    /// Reads to the end; says what broke it off, if something did.
-    async fn read(&self, mut stdout: ChildStdout) -> Option<String> {
+    /// Reads children one after the other until the item is over or nobody wants the rest.
+    async fn follow(&self, mut course: Course, first: Running) -> End {
+        let mut running = first;
+        loop {
+            let Running { stdout, child, said } = running;
+            let stopped = self.read(stdout).await;
+            let end = conclude(&stopped, child, said).await;
+            if stopped == Stopped::Left {
+                return end;
+            }
+            let again = tokio::select! {
+                again = course.go_on(end, &self.buffer) => again,
+                () = self.stop.notified() => return left(),
+            };
+            let started = again.and_then(|arguments| Running::start(&course, arguments).map_err(End::Broken));
+            match started {
+                Ok(next) => running = next,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Reads one child to its end.
+    async fn read(&self, mut stdout: ChildStdout) -> Stopped {
         widen(&stdout);
         let (mut cutter, mut bytes) = (Cutter::default(), BytesMut::new());
         loop {
             if self.lock().is_full() {
                 tokio::select! {
                     () = self.space.notified() => {}
-                    () = self.stop.notified() => return None,
+                    () = self.stop.notified() => return Stopped::Left,
                 }
                 continue;
             }
             bytes.reserve(READ_AT_ONCE);
             let read = tokio::select! {
                 read = stdout.read_buf(&mut bytes) => read,
-                () = self.stop.notified() => return None,
+                () = self.stop.notified() => return Stopped::Left,
             };
             match read {
-                Ok(0) => return None,
+                Ok(0) => return Stopped::AtTheEnd,
                 Ok(_) => {}
-                Err(error) => return Some(error.to_string()),
+                Err(error) => return Stopped::Broken(error.to_string()),
             }
             loop {
                 match cutter.next(&mut bytes) {
                     Ok(Some(tag)) => self.lock().push(tag),
                     Ok(None) => break,
-                    Err(error) => return Some(error.to_string()),
+                    Err(error) => return Stopped::Broken(error.to_string()),
                 }
             }
             self.news.notify_waiters();
@@ -190,12 +202,48 @@ impl Shared {
     }
 }
 
+/// A child at work.
+struct Running {
+    stdout: ChildStdout,
+    child: Child,
+    said: tokio::task::JoinHandle<Said>,
+}
+
+impl Running {
+    fn start(course: &Course, arguments: Vec<OsString>) -> Result<Running, String> {
+        let tools = course.tools();
+        let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
+        command.args(arguments);
+        let mut child = command.spawn().map_err(|error| format!("FFmpeg cannot be started: {error}"))?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err("FFmpeg has no output".to_owned());
+        };
+        let said = tokio::spawn(child::listen(stderr, course.key().to_owned()));
+        Ok(Running { stdout, child, said })
+    }
+}
+
+/// Why nothing more is read of a child.
+#[derive(Debug, PartialEq, Eq)]
+enum Stopped {
+    /// It has closed its output.
+    AtTheEnd,
+    /// What it wrote cannot be read.
+    Broken(String),
+    /// Nobody wants the rest.
+    Left,
+}
+
+fn left() -> End {
+    End::Broken("was left".to_owned())
+}
+
 /// A larger pipe lets FFmpeg write a burst and sleep; the kernel may refuse, and nothing is lost then.
 fn widen(stdout: &ChildStdout) {
     let _ = rustix::pipe::fcntl_setpipe_size(stdout, 256 * 1024);
 }
 
-async fn conclude(broken: Option<String>, mut child: Child, said: tokio::task::JoinHandle<Said>) -> End {
+async fn conclude(stopped: &Stopped, mut child: Child, said: tokio::task::JoinHandle<Said>) -> End {
     // The pipe is closed by now: a child that still writes ends by itself, one that reads is told to.
     let status = match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
         Ok(status) => status.ok(),
@@ -205,12 +253,10 @@ async fn conclude(broken: Option<String>, mut child: Child, said: tokio::task::J
         }
     };
     let said = said.await.unwrap_or_default();
-    match (broken, status) {
-        (Some(why), _) => End::Broken(why),
-        (None, Some(status)) if status.success() => End::Complete,
-        (None, Some(_)) => {
-            End::Broken(said.last().unwrap_or_else(|| "FFmpeg failed without a word".to_owned()))
-        }
-        (None, None) => End::Broken("was left".to_owned()),
+    match (stopped, status) {
+        (Stopped::Broken(why), _) => End::Broken(why.clone()),
+        (_, Some(status)) if status.success() => End::Complete,
+        (_, Some(_)) => End::Broken(said.last().unwrap_or_else(|| "FFmpeg failed without a word".to_owned())),
+        (_, None) => left(),
     }
 }

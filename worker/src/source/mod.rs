@@ -3,9 +3,13 @@
 
 pub mod buffer;
 pub mod child;
+pub mod course;
 pub mod feed;
 pub mod flv;
+pub mod link_server;
+pub mod object;
 pub mod open;
 pub mod probe;
 pub mod recipe;
+pub mod resume;
 pub mod slate;

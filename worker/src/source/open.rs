@@ -2,13 +2,15 @@
 
 use super::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
 use super::child::Tools;
+use super::course::Course;
 use super::feed::{Alive, Feed};
+use super::object::{self, Input, Objects};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
 use crate::media::Shape;
 use state::profile::Profile;
-use state::wire::{ItemSpec, Making, MediaAt};
-use std::path::Path;
+use state::wire::{ItemSpec, Making};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -43,6 +45,8 @@ pub struct Opener {
     pub tools: Tools,
     /// Held by every child.
     pub alive: Alive,
+    /// The bucket, where there is one that can be used.
+    pub objects: Option<Arc<Objects>>,
 }
 
 impl Opener {
@@ -51,7 +55,10 @@ impl Opener {
     /// # Errors
     /// Why it cannot be played, in words.
     pub async fn probe(&self, item: &ItemSpec) -> Result<MediaInfo, String> {
-        probe::probe(&self.tools, path_of(item)?).await
+        match object::input_of(item, self.objects.as_ref()).await? {
+            Input::File(path) => probe::probe(&self.tools, &path).await,
+            link => probe::probe_input(&self.tools, &link).await,
+        }
     }
 
     /// Opens an item. `conform` says why its picture may not be copied although it looks as if it could.
@@ -70,13 +77,13 @@ impl Opener {
         if let (Making::Copy, Some(why)) = (recipe.video, conform) {
             recipe = transcoded(recipe, why);
         }
-        let feed = self.start(&item, &info, &recipe, profile, from_ms)?;
+        let feed = self.start(&item, &info, &recipe, profile, from_ms).await?;
         match ready(&feed, &recipe, from_ms).await {
             Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
             Err(NotReady::Conform(why)) => {
                 drop(feed);
                 let recipe = transcoded(recipe, why);
-                let feed = self.start(&item, &info, &recipe, profile, from_ms)?;
+                let feed = self.start(&item, &info, &recipe, profile, from_ms).await?;
                 match ready(&feed, &recipe, from_ms).await {
                     Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
                     Err(NotReady::Conform(why) | NotReady::Broken(why)) => Err(why),
@@ -86,7 +93,7 @@ impl Opener {
         }
     }
 
-    fn start(
+    async fn start(
         &self,
         item: &ItemSpec,
         info: &MediaInfo,
@@ -94,16 +101,10 @@ impl Opener {
         profile: &Profile,
         from_ms: u64,
     ) -> Result<Feed, String> {
-        let arguments = recipe::arguments(path_of(item)?, info, recipe, profile, from_ms);
+        let input = object::input_of(item, self.objects.as_ref()).await?;
         let has_audio = recipe.audio != Making::Silent;
-        Feed::run(&self.tools, arguments, shape_of(info, recipe, profile), has_audio, &item.key, &self.alive)
-    }
-}
-
-fn path_of(item: &ItemSpec) -> Result<&Path, String> {
-    match &item.at {
-        MediaAt::Path(path) => Ok(path),
-        MediaAt::Object { .. } => Err("is in a bucket, and no bucket is configured".to_owned()),
+        let course = Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms);
+        Feed::run(course, shape_of(info, recipe, profile), has_audio, &self.alive)
     }
 }
 

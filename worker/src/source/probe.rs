@@ -1,6 +1,7 @@
 //! What a media file is, as ffprobe says; never guessed from its name.
 
 use super::child::{self, Tools};
+use super::object::Input;
 use serde::Deserialize;
 use state::profile::Rate;
 use std::path::Path;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 /// Longest time that probing a file may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// The same over the network.
+const LINK_DEADLINE: Duration = Duration::from_secs(20);
 /// Most that ffprobe may print.
 const MAX_ANSWER: usize = 1024 * 1024;
 
@@ -70,7 +73,7 @@ pub struct AudioInfo {
     pub kbps: Option<u32>,
 }
 
-/// Asks ffprobe.
+/// Asks ffprobe about a file.
 ///
 /// # Errors
 /// Why the file cannot be played, in words for its owner.
@@ -79,13 +82,18 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<MediaInfo, String> {
     if size == 0 {
         return Err("is empty (0 bytes)".to_owned());
     }
+    probe_input(tools, &Input::File(path.to_owned())).await
+}
+
+/// Asks ffprobe about a file or an object.
+///
+/// # Errors
+/// Why it cannot be played, in words for its owner.
+pub async fn probe_input(tools: &Tools, input: &Input) -> Result<MediaInfo, String> {
     let mut command = child::command(&tools.ffprobe, &tools.secrets_free_environment());
-    command
-        .args(["-v", "error", "-of", "json", "-show_entries", ENTRIES])
-        .args(child::INPUT_LIMITS)
-        .arg("-i");
-    command.arg(child::file_argument(path));
-    let answer = child::answer(command, DEADLINE, MAX_ANSWER).await?;
+    command.args(["-v", "error", "-of", "json", "-show_entries", ENTRIES]).args(input.arguments());
+    let deadline = if matches!(input, Input::Link(_)) { LINK_DEADLINE } else { DEADLINE };
+    let answer = child::answer(command, deadline, MAX_ANSWER).await?;
     parse(&answer)
 }
 

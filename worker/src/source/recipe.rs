@@ -1,11 +1,10 @@
 //! Copy or transcode, track by track, and why: pure decisions, and FFmpeg's arguments for them.
 
-use super::child;
+use super::object::Input;
 use super::probe::{AudioInfo, MediaInfo, VideoInfo};
 use state::profile::{Profile, Rate};
 use state::wire::Making;
 use std::ffi::OsString;
-use std::path::Path;
 
 /// How an item is made into the channel's profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +123,7 @@ pub fn profile_of(info: &MediaInfo) -> Option<Profile> {
 
 /// FFmpeg's arguments that read an item by a recipe and write FLV to stdout.
 pub fn arguments(
-    path: &Path,
+    input: &Input,
     info: &MediaInfo,
     recipe: &Recipe,
     profile: &Profile,
@@ -134,8 +133,7 @@ pub fn arguments(
     if from_ms > 0 {
         list.extend(["-ss".into(), format!("{:.3}", from_ms as f64 / 1000.0).into()]);
     }
-    list.extend(child::INPUT_LIMITS.map(OsString::from));
-    list.extend(["-i".into(), child::file_argument(path)]);
+    list.extend(input.arguments());
     if let Some(video) = &info.video {
         list.extend(["-map".into(), format!("0:{}", video.index).into()]);
     }
