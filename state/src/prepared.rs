@@ -10,8 +10,8 @@ use crate::storage::StorageSettings;
 use crate::wire::{ItemSpec, Making};
 use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// Counts the ways in which files have been prepared: results of another way are not used.
 pub const SETTINGS: u32 = 1;
@@ -28,9 +28,11 @@ pub fn name(key: &str, content: &str, profile: &Profile) -> String {
     format!("{file}-{}-{SETTINGS}", profile.fingerprint())
 }
 
-/// What tells the content of a file on this machine from another: its size and the time of its last change.
+/// What tells the content of a file on this machine from another, as `storage` says it, too: its size and the time
+/// of its last change.
 pub fn content_of(file: &Metadata) -> String {
-    format!("{}-{}.{:09}", file.size(), file.mtime(), file.mtime_nsec())
+    let changed = file.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    format!("{}-{}", file.len(), changed.as_nanos())
 }
 
 /// The folder of results.
@@ -160,15 +162,15 @@ pub struct Job {
     /// How to reach the bucket; absent where media are files.
     #[serde(default)]
     pub storage: Option<StorageSettings>,
+    /// Certificates to trust besides the system's, in PEM.
+    #[serde(default)]
+    pub tls_ca_file: Option<PathBuf>,
     /// How loud it shall be.
     #[serde(default)]
     pub loudness: LoudnessTarget,
     /// Whether a file that fits as it is shall be prepared for its loudness alone.
     #[serde(default)]
     pub even_if_it_fits: bool,
-    /// Why its picture may not be copied although it looks as if it could.
-    #[serde(default)]
-    pub conform: Option<String>,
     /// Length of the parts after which an interrupted job goes on, s; rounded to whole GOPs.
     #[serde(default = "a_minute")]
     pub part_s: u32,

@@ -1,5 +1,6 @@
 //! What the environment says about storage, and everything that is wrong with it.
 
+use crate::{LINK_VALID, LONGEST_LINK, SHORTEST_LINK};
 use state::mask;
 use state::secret::Secret;
 use state::storage::{Provider, StorageSettings};
@@ -26,6 +27,7 @@ pub fn settings_from(read: &dyn Fn(&str) -> Option<String>) -> Result<StorageSet
             reader.text("STORAGE_LOCAL_DIR").unwrap_or_else(|| DEFAULT_FOLDER.to_owned()),
         ),
         prefix: reader.prefix(),
+        link_ttl_s: reader.link_ttl_s(),
         bucket: String::new(),
         endpoint: String::new(),
         region: String::new(),
@@ -69,6 +71,17 @@ impl Reader<'_> {
             self.problem(format!("STORAGE_PREFIX={prefix:?} must be the start of a key, such as shows/"));
         }
         prefix
+    }
+
+    fn link_ttl_s(&mut self) -> u64 {
+        let Some(text) = self.text("STORAGE_LINK_TTL_S") else { return LINK_VALID.as_secs() };
+        let allowed = SHORTEST_LINK.as_secs()..=LONGEST_LINK.as_secs();
+        text.parse().ok().filter(|seconds| allowed.contains(seconds)).unwrap_or_else(|| {
+            self.problem(format!(
+                "STORAGE_LINK_TTL_S={text:?} must be seconds from 60 (1 minute) to 604800 (7 days)"
+            ));
+            LINK_VALID.as_secs()
+        })
     }
 
     fn bucket(&mut self, settings: StorageSettings) -> StorageSettings {
@@ -208,6 +221,16 @@ mod tests {
         assert_eq!(with(("STORAGE_REGION", "eu-central-1")).endpoint, "");
         let own = with(("STORAGE_ENDPOINT", "http://127.0.0.1:9000/"));
         assert_eq!((own.endpoint.as_str(), own.region.as_str()), ("http://127.0.0.1:9000", "us-east-1"));
+    }
+
+    #[test]
+    fn links_are_valid_for_a_day_or_as_long_as_is_allowed() {
+        assert_eq!(read(&[]).unwrap().link_ttl_s, 86_400);
+        assert_eq!(read(&[("STORAGE_LINK_TTL_S", "60")]).unwrap().link_ttl_s, 60);
+        for wrong in ["59", "604801", "1h"] {
+            let problems = read(&[("STORAGE_LINK_TTL_S", wrong)]).unwrap_err();
+            assert!(problems[0].starts_with("STORAGE_LINK_TTL_S="), "{problems:?}");
+        }
     }
 
     #[test]

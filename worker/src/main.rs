@@ -24,7 +24,7 @@ Usage:
   stream-worker --prepare       prepare the one file that the line of JSON on stdin names, at the lowest priority,
                                 and tell the progress as lines of JSON on stdout
 
-Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 another worker holds the channel,
+Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 another worker holds the channel or the file,
 4 the controller did not answer.
 ";
 const SPEC_DEADLINE: Duration = Duration::from_secs(30);
@@ -137,7 +137,10 @@ async fn prepare() -> anyhow::Result<ExitCode> {
         line.push(b'\n');
         std::io::stdout().lock().write_all(&line)
     };
-    let said = prepare::run(&job, &mut tell).await.map_err(anyhow::Error::msg)?;
+    let said = match prepare::run(&job, &mut tell).await {
+        Err(why) if why == prepare::BUSY => return Ok(fail(3, &anyhow::Error::msg(why))),
+        said => said.map_err(anyhow::Error::msg)?,
+    };
     tell(&said).context("nobody listens")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -61,6 +61,7 @@ impl Briefing {
             tls_ca_file: self.config.tls_ca_file.clone(),
             cache_dir: self.config.state_dir.join("cache"),
             cursor: facts.cursor,
+            prepares: self.config.prepares,
         }
     }
 

@@ -5,10 +5,10 @@ use super::sound::Sound;
 use super::step::{Bench, Share};
 use super::work::Work;
 use crate::source::child;
+use crate::source::object::Input;
 use crate::source::recipe;
 use state::prepared::Stage;
 use state::profile::Rate;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Joins the tracks.
@@ -23,11 +23,7 @@ pub(super) async fn join(
 ) -> Result<PathBuf, String> {
     let to = work.result();
     let (mut list, stream) = match &picture.source {
-        Source::Original(path, stream) => {
-            let mut list: Vec<OsString> = child::INPUT_LIMITS.map(OsString::from).into();
-            list.extend(["-i".into(), child::file_argument(path)]);
-            (list, *stream)
-        }
+        Source::Original(path, stream) => (Input::File(path.clone()).arguments(), *stream),
         Source::Parts(parts, profile) => {
             let file = work.file("parts.ffconcat");
             std::fs::write(&file, parts_list(parts, profile.fps)).map_err(|error| error.to_string())?;
@@ -37,7 +33,7 @@ pub(super) async fn join(
         }
     };
     if let Some(sound) = sound {
-        list.extend(["-i".into(), child::file_argument(&sound.path)]);
+        list.extend(Input::File(sound.path.clone()).arguments());
     }
     list.extend(recipe::words(&format!("-map 0:{stream}")));
     if sound.is_some() {

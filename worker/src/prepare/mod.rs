@@ -6,6 +6,7 @@
 
 mod join;
 mod loudness;
+mod original;
 mod picture;
 mod plan;
 mod scan;
@@ -19,11 +20,14 @@ use picture::Picture;
 use plan::{Plan, plan};
 use sound::Sound;
 use state::prepared::{self, Certificate, Job, SETTINGS, Said, Stage};
-use state::wire::{Making, MediaAt};
+use state::wire::Making;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use step::Bench;
 use work::Work;
+
+/// Why a file cannot be prepared now but perhaps later: another process is at it.
+pub const BUSY: &str = "another process prepares it already";
 
 /// Whoever listens to a job. An error means that nobody does any more: the job ends then.
 pub type Tell<'a> = &'a mut dyn FnMut(&Said) -> io::Result<()>;
@@ -37,30 +41,27 @@ pub async fn run(job: &Job, tell: Tell<'_>) -> Result<Said, String> {
         let name = prepared::name(&job.item.key, &job.item.content, &job.profile);
         return Ok(Said::Ready { name, reason: certificate.reason });
     }
-    let input = input_of(job)?;
     let tools = Tools { ffmpeg: job.ffmpeg.clone(), ffprobe: job.ffprobe.clone() };
+    let mut bench = Bench::new(&tools, tell);
+    let work = Work::enter(job)?;
+    let input = original::original(&mut bench, job, &work).await?;
     let info = probe::probe(&tools, &input).await?;
     let original = std::fs::metadata(&input).map_err(|error| format!("cannot be opened: {error}"))?.len();
     let sizes = sizes(job, &info, original);
-    let mut bench = Bench::new(&tools, tell, sizes.largest);
+    bench.largest_file = sizes.largest;
     let scanned = scan::picture_that_may_be_copied(&mut bench, job, &input, &info).await?;
     let plan = match plan(&info, job, scanned)? {
         Ok(plan) => plan,
-        Err(reason) => return Ok(Said::Fits { reason }),
+        Err(reason) => {
+            work.clear();
+            return Ok(Said::Fits { reason });
+        }
     };
-    let work = Work::enter(job)?;
     work.check_space(sizes.needed)?;
     let certificate = make(&mut bench, job, &work, &input, info, plan).await?;
     let name = work.name().to_owned();
     work.publish(&certificate)?;
     Ok(Said::Ready { name, reason: certificate.reason })
-}
-
-fn input_of(job: &Job) -> Result<PathBuf, String> {
-    match &job.item.at {
-        MediaAt::Path(path) => Ok(path.clone()),
-        MediaAt::Object { .. } => Err("is in a bucket, and no bucket is configured".to_owned()),
-    }
 }
 
 /// How much a job may write, bytes.
@@ -98,7 +99,7 @@ async fn make(
         Some(_) => sound::make(bench, job, work, input, &info, picture.length_ms).await?,
         None => None,
     };
-    all_of_it(&info, &picture, sound.as_ref())?;
+    all_of_it(&info, &picture, sound.as_ref()).inspect_err(|_| work.clear())?;
     let media = join::join(bench, work, &picture, sound.as_ref()).await?;
     let scan = scan::result(bench, job, &media, sound.is_some()).await?;
     scan.certify(job, &picture, sound.is_some())?;
@@ -115,7 +116,7 @@ async fn make(
         reason: plan.reason,
         parameters: scan.parameters(),
         frames: scan.frames,
-        av_end_skew_ms: scan.av_end_skew_ms(),
+        av_end_skew_ms: (scan.av_end_skew_ms() * 10.0).round() / 10.0,
         loudness: sound.and_then(|sound| sound.loudness),
         duration_ms: scan.video_end_ms.max(0) as u64,
         size: std::fs::metadata(&media).map_err(|error| error.to_string())?.len(),

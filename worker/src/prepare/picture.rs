@@ -11,6 +11,7 @@ use super::scan::Scan;
 use super::step::{Bench, Share};
 use super::work::Work;
 use crate::source::child;
+use crate::source::object::Input;
 use crate::source::probe::{self, MediaInfo};
 use crate::source::recipe;
 use state::prepared::{Job, Stage};
@@ -150,8 +151,7 @@ impl Part {
         if begin_s > RUN_UP_S {
             list.extend(recipe::words(&format!("-noaccurate_seek -ss {:.6}", begin_s - RUN_UP_S)));
         }
-        list.extend(child::INPUT_LIMITS.map(OsString::from));
-        list.extend(["-i".into(), child::file_argument(&original.path)]);
+        list.extend(Input::File(original.path.clone()).arguments());
         list.extend(recipe::words(&format!("-map 0:{} -an -sn -dn", video.map_or(0, |v| v.index))));
         list.extend(recipe::words("-map_metadata -1 -map_chapters -1"));
         let deinterlace = if video.is_some_and(|v| v.interlaced) { "yadif=deint=interlaced," } else { "" };
@@ -205,8 +205,7 @@ async fn with_index(
 /// Only the picture, in Matroska, which holds what MP4 does not. The clock stays that of the whole original.
 fn copy_arguments(input: &Path, info: &MediaInfo, to: &Path) -> Vec<OsString> {
     let mut list = recipe::words("-fflags +genpts");
-    list.extend(child::INPUT_LIMITS.map(OsString::from));
-    list.extend(["-i".into(), child::file_argument(input)]);
+    list.extend(Input::File(input.to_owned()).arguments());
     list.extend(recipe::words(&format!("-map 0:{}", info.video.as_ref().map_or(0, |v| v.index))));
     list.extend(recipe::words("-map_metadata -1 -c copy -f matroska"));
     list.push(child::file_argument(to));

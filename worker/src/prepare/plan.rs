@@ -27,7 +27,7 @@ pub(super) fn plan(
     scanned: Option<Scan>,
 ) -> Result<Result<Plan, String>, String> {
     let recipe = recipe::decide(info, &job.profile)?;
-    let against = job.conform.clone().or_else(|| scanned.as_ref().and_then(against_copying));
+    let against = scanned.as_ref().and_then(against_copying);
     let picture_fits = recipe.video == Making::Copy && against.is_none();
     let sound_fits = recipe.audio != Making::Transcode;
     if picture_fits && sound_fits && !(job.even_if_it_fits && info.audio.is_some()) {

@@ -5,6 +5,7 @@ use super::step::Bench;
 use crate::media::Shape;
 use crate::source::buffer::{Buffer, MAX_IDR_DISTANCE_MS, SourceTag};
 use crate::source::flv::{Cutter, Kind, RawTag};
+use crate::source::object::Input;
 use crate::source::probe::{self, MediaInfo};
 use crate::source::recipe::{self, Recipe};
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// A read that brings nothing for this long ends the scan.
 const STALLED: Duration = Duration::from_secs(120);
@@ -62,7 +63,7 @@ pub(super) async fn picture_that_may_be_copied(
     info: &MediaInfo,
 ) -> Result<Option<Scan>, String> {
     let fits = info.video.as_ref().is_some_and(|v| recipe::video_problems(v, &job.profile).is_empty());
-    if !fits || job.conform.is_some() {
+    if !fits {
         return Ok(None);
     }
     scan(bench, Stage::Look, input, info, &job.profile, false).await.map(Some)
@@ -96,14 +97,15 @@ async fn scan(
 ) -> Result<Scan, String> {
     let audio = if with_sound { Making::Copy } else { Making::Silent };
     let recipe = Recipe { video: Making::Copy, audio, reason: String::new() };
-    let mut child = bench.reader(recipe::arguments(path, info, &recipe, profile, 0))?;
+    let mut child =
+        bench.reader(recipe::arguments(&Input::File(path.to_owned()), info, &recipe, profile, 0))?;
     let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err("FFmpeg has no output".to_owned());
     };
     let words = tokio::spawn(super::step::tail(stderr));
     let frame_ms = info.video.as_ref().and_then(|v| v.fps).unwrap_or(profile.fps).frame_ms();
     let mut reader = Reader::new(frame_ms, f64::from(profile.sample_rate));
-    let (mut bytes, mut told) = (BytesMut::new(), Instant::now());
+    let mut bytes = BytesMut::new();
     loop {
         bytes.reserve(64 * 1024);
         let read = timeout(STALLED, stdout.read_buf(&mut bytes)).await;
@@ -111,11 +113,8 @@ async fn scan(
             0 => break,
             _ => reader.take(&mut bytes)?,
         }
-        if told.elapsed() > Duration::from_secs(1) {
-            told = Instant::now();
-            let done = reader.scan.video_end_ms.max(0) as u64;
-            bench.tell(stage, done, info.duration_ms.unwrap_or(0).max(done))?;
-        }
+        let done = reader.scan.video_end_ms.max(0) as u64;
+        bench.tell_now_and_then(stage, done, info.duration_ms.unwrap_or(0).max(done))?;
     }
     let status = timeout(STALLED, child.wait()).await.map_err(|_| "FFmpeg does not end".to_owned())?;
     let words = words.await.unwrap_or_default();

@@ -4,6 +4,7 @@ use super::loudness::{self, Change, Measured};
 use super::step::{Bench, Ended, Share};
 use super::work::Work;
 use crate::source::child;
+use crate::source::object::Input;
 use crate::source::probe::MediaInfo;
 use crate::source::recipe;
 use state::prepared::{Job, Loudness, Stage};
@@ -50,7 +51,7 @@ pub(super) async fn make(
     let loudness = Loudness {
         input_lufs: before.lufs,
         input_peak_dbtp: before.peak_dbtp,
-        gain_db: change.gain_db,
+        gain_db: (change.gain_db * 100.0).round() / 100.0,
         limited: change.limit_db.is_some(),
         output_lufs: after.lufs,
         output_peak_dbtp: after.peak_dbtp,
@@ -110,8 +111,7 @@ impl Track<'_> {
     }
 
     fn input(&self) -> Vec<OsString> {
-        let mut list: Vec<OsString> = child::INPUT_LIMITS.map(OsString::from).into();
-        list.extend(["-i".into(), child::file_argument(self.path)]);
+        let mut list = Input::File(self.path.to_owned()).arguments();
         list.extend(recipe::words(&format!("-map 0:{} -vn -sn -dn", self.stream)));
         list
     }

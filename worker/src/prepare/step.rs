@@ -37,7 +37,9 @@ pub(super) struct Ended {
 pub(super) struct Bench<'a> {
     tools: &'a Tools,
     tell: Tell<'a>,
-    largest_file: u64,
+    told: Instant,
+    /// No child may write a larger file, bytes.
+    pub(super) largest_file: u64,
 }
 
 /// What a step counts for.
@@ -61,8 +63,20 @@ impl Share {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(tools: &'a Tools, tell: Tell<'a>, largest_file: u64) -> Self {
-        Self { tools, tell, largest_file }
+    pub(super) fn new(tools: &'a Tools, tell: Tell<'a>) -> Self {
+        Self { tools, tell, told: Instant::now(), largest_file: 0 }
+    }
+
+    /// Says how far a stage is, if that was not said within the last second.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub(super) fn tell_now_and_then(&mut self, stage: Stage, done: u64, total: u64) -> Result<(), String> {
+        if self.told.elapsed() < Duration::from_secs(1) {
+            return Ok(());
+        }
+        self.told = Instant::now();
+        self.tell(stage, done, total)
     }
 
     /// Says how far a stage is.

@@ -35,7 +35,7 @@ impl Work {
         let lock = open.map_err(|error| format!("{}: {error}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { cache: job.cache_dir.clone(), name, folder, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err("another process prepares it already".to_owned()),
+            Err(TryLockError::WouldBlock) => Err(super::BUSY.to_owned()),
             Err(TryLockError::Error(error)) => Err(format!("{}: {error}", path.display())),
         }
     }
@@ -87,6 +87,11 @@ impl Work {
         self.file("result.mp4.tmp")
     }
 
+    /// Removes the folder: nothing in it will be needed. What cannot be removed is removed as abandoned later.
+    pub(super) fn clear(&self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
     /// Gives the result its name, then its certificate, and removes what is not needed any more.
     ///
     /// # Errors
@@ -99,8 +104,7 @@ impl Work {
             atomic::replace(&paper, &text)
         };
         publish().map_err(|error| format!("{}: {error}", media.display()))?;
-        // What cannot be removed now is removed as abandoned later.
-        let _ = fs::remove_dir_all(&self.folder);
+        self.clear();
         remove_older(&self.cache, certificate);
         Ok(())
     }
