@@ -16,6 +16,7 @@ use crate::engines::health::{Checkup, missing, notices};
 use crate::http::segments::{MOST, Segments};
 use crate::http::{Desk, Shared, router, serve};
 use crate::machine::{self, AdminToken};
+use crate::prepare::{self, Preparer};
 use crate::supervisor::brief::Briefing;
 use crate::supervisor::{self, Handle, Supervisor};
 use crate::wishes::Wishes;
@@ -55,14 +56,20 @@ pub fn run() -> anyhow::Result<()> {
 async fn live(config: Arc<Config>) -> anyhow::Result<()> {
     let listener = serve::listen(config.bind)?;
     let address = listener.local_addr()?;
-    let (desk, supervisor) = furnish(config).await?;
+    let (desk, supervisor, preparer) = furnish(config).await?;
+    let prepare = desk.house.prepare.clone();
     let handle = desk.house.supervisor.clone();
     tell(&desk, &listener).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let api = tokio::spawn(serve::serve(listener, router::router(desk), async move { drop(stopped.await) }));
     let workers = tokio::spawn(supervisor.run());
+    let preparing = tokio::spawn(preparer.run());
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     until_told(&handle, workers).await?;
+    prepare.leave();
+    if tokio::time::timeout(LEAVE_WITHIN, preparing).await.is_err() {
+        tracing::error!("a job that prepares a file does not end");
+    }
     drop(stop);
     api.await.context("the API ended")?;
     tracing::info!("ended");
@@ -70,7 +77,7 @@ async fn live(config: Arc<Config>) -> anyhow::Result<()> {
 }
 
 /// Makes everything that a request can ask for.
-async fn furnish(config: Arc<Config>) -> anyhow::Result<(Shared, Supervisor)> {
+async fn furnish(config: Arc<Config>) -> anyhow::Result<(Shared, Supervisor, Preparer)> {
     let token = AdminToken::load_or_make(&config.state_dir)?;
     let keyring = Arc::new(Keyring::new(machine::master_key(&config)?, &config));
     let wishes = Arc::new(Wishes::load(&config)?);
@@ -80,16 +87,19 @@ async fn furnish(config: Arc<Config>) -> anyhow::Result<(Shared, Supervisor)> {
     let tools = Mutex::new(crate::ffmpeg::look(&config).await);
     let briefing = Arc::new(Briefing { config: config.clone(), keyring: keyring.clone(), tools });
     let (supervisor, handle) = supervisor::open(config.clone(), wishes.clone(), briefing.clone())?;
+    let (preparer, prepare) =
+        prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone())?;
     let house = House {
         config,
         wishes,
         keyring,
         briefing,
         supervisor: handle,
+        prepare,
         started: Instant::now(),
         checkup: Checkup::default(),
     };
-    Ok((Arc::new(Desk { house, token, segments: Segments::new(MOST) }), supervisor))
+    Ok((Arc::new(Desk { house, token, segments: Segments::new(MOST) }), supervisor, preparer))
 }
 
 /// Says what is missing, and leaves the address for whoever asked for port 0.

@@ -4,6 +4,7 @@ pub mod health;
 pub mod stream;
 
 use crate::config::Config;
+use crate::prepare;
 use crate::supervisor::Handle;
 use crate::supervisor::brief::Briefing;
 use crate::wishes::Wishes;
@@ -23,6 +24,8 @@ pub struct House {
     pub briefing: Arc<Briefing>,
     /// Makes it so, and knows what is seen.
     pub supervisor: Handle,
+    /// Prepares files that do not fit.
+    pub prepare: prepare::Handle,
     /// When the controller started.
     pub started: Instant,
     /// The last look at what is missing.

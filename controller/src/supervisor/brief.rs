@@ -6,9 +6,11 @@ use crate::wishes::destinations::Keyring;
 use state::channel::StreamConfig;
 use state::ids::Ulid;
 use state::playlist::Playlist;
+use state::prepared;
 use state::secret::Secret;
+use state::storage::StorageSettings;
 use state::wire::{Cursor, DestinationSpec, HlsSpec, ItemSpec, MediaAt, WorkerSpec};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Everything that is needed to brief a worker.
@@ -40,7 +42,7 @@ impl Briefing {
         let tools = self.tools();
         WorkerSpec {
             channel: wish.id.clone(),
-            storage: None,
+            storage: self.storage(),
             name: wish.name.clone(),
             run: facts.run,
             epoch: facts.epoch,
@@ -59,7 +61,7 @@ impl Briefing {
             ffmpeg: tools.ffmpeg,
             ffprobe: tools.ffprobe,
             tls_ca_file: self.config.tls_ca_file.clone(),
-            cache_dir: self.config.state_dir.join("cache"),
+            cache_dir: self.cache_dir(),
             cursor: facts.cursor,
             prepares: self.config.prepares,
         }
@@ -81,6 +83,22 @@ impl Briefing {
                 }
             },
         }
+    }
+
+    /// The item behind a key of the library, wherever it is played. Looks at the disk.
+    pub fn item(&self, key: &str) -> Option<ItemSpec> {
+        storage::local::path_of(&self.config.media_dir, key)?;
+        Some(spec_of(&self.config.media_dir, Ulid::from_text(key), key))
+    }
+
+    /// Things that can be made again: the slate, copies of media, prepared media.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.config.state_dir.join("cache")
+    }
+
+    /// How workers reach the bucket; `None` where media are files.
+    pub fn storage(&self) -> Option<StorageSettings> {
+        None
     }
 
     fn destinations(&self, wish: &StreamConfig) -> Vec<DestinationSpec> {
@@ -121,5 +139,7 @@ impl Briefing {
 }
 
 fn spec_of(folder: &Path, id: Ulid, key: &str) -> ItemSpec {
-    ItemSpec { id, key: key.to_owned(), at: MediaAt::Path(folder.join(key)), content: String::new() }
+    let path = folder.join(key);
+    let content = std::fs::metadata(&path).map(|meta| prepared::content_of(&meta)).unwrap_or_default();
+    ItemSpec { id, key: key.to_owned(), at: MediaAt::Path(path), content }
 }
