@@ -16,6 +16,7 @@ use crate::engines::health::{Checkup, missing, notices};
 use crate::http::segments::{MOST, Segments};
 use crate::http::{Desk, Shared, router, serve};
 use crate::machine::{self, AdminToken};
+use crate::media::{self, library::Library};
 use crate::prepare::{self, Preparer};
 use crate::supervisor::brief::Briefing;
 use crate::supervisor::{self, Handle, Supervisor};
@@ -85,14 +86,20 @@ async fn furnish(config: Arc<Config>) -> anyhow::Result<(Shared, Supervisor, Pre
         tracing::error!("{alert}");
     }
     let tools = Mutex::new(crate::ffmpeg::look(&config).await);
-    let briefing = Arc::new(Briefing { config: config.clone(), keyring: keyring.clone(), tools });
+    let library = Library::open(&config.storage, config.tls_ca_file.as_deref(), &config.state_dir);
+    let library = Arc::new(library.context("the storage cannot be used")?);
+    let (config_, keyring_, library_) = (config.clone(), keyring.clone(), library.clone());
+    let briefing = Arc::new(Briefing { config: config_, keyring: keyring_, library: library_, tools });
     let (supervisor, handle) = supervisor::open(config.clone(), wishes.clone(), briefing.clone())?;
     let (preparer, prepare) =
         prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone())?;
+    let media = media::start(&config, library.clone(), wishes.clone(), handle.clone())?;
     let house = House {
         config,
         wishes,
         keyring,
+        library,
+        media,
         briefing,
         supervisor: handle,
         prepare,

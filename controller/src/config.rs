@@ -4,6 +4,8 @@
 
 use state::channel::ingest_url_problem;
 use state::secret::Secret;
+use state::storage::{Provider, StorageSettings};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
@@ -17,9 +19,17 @@ stream-controller: keeps live channels on the air. Configured by environment var
   CONTROLLER_BIND      address and port of the API (127.0.0.1:8080)
   TRUSTED_PROXIES      addresses or networks of proxies in front, separated by commas
   CORS_ORIGINS         origins that browsers may call the API from, separated by commas (none)
-  STORAGE_PROVIDER     local
+  STORAGE_PROVIDER     where media live: local, r2 or s3 (local)
   STORAGE_LOCAL_DIR    folder with media (./media)
   STORAGE_PREFIX       only media whose key starts with this
+  STORAGE_BUCKET, STORAGE_ACCESS_KEY_ID, STORAGE_SECRET_ACCESS_KEY
+                       for r2 and s3
+  STORAGE_ACCOUNT_ID   for r2: the account id (or STORAGE_ENDPOINT)
+  STORAGE_ENDPOINT     for s3: https://... of the service, unless it is AWS
+  STORAGE_REGION       for s3: the region (auto for r2)
+  CACHE_BYTES          copies of bucket media kept on this disk, such as 20GB; 0 keeps none
+                       (10GB, or half of the free disk if that is less)
+  CACHE_BYTES_PER_S    how fast they are fetched, such as 5MB; 0 is no limit (0)
   YOUTUBE_STREAM_KEY   sends channel main to YouTube
   YOUTUBE_RTMP_URL     (rtmps://a.rtmps.youtube.com:443/live2)
   FFMPEG_PATH          (ffmpeg)      5.1 or newer
@@ -71,10 +81,12 @@ pub struct Config {
     pub trusted_proxies: Vec<String>,
     /// Origins that may call the API from a browser.
     pub cors_origins: Vec<String>,
-    /// Absolute.
-    pub media_dir: PathBuf,
-    /// Only keys that start with it are played.
-    pub media_prefix: String,
+    /// Where media live; its folder is absolute.
+    pub storage: StorageSettings,
+    /// Most bytes of copies of bucket media; `None` looks at the disk, 0 keeps none.
+    pub cache_bytes: Option<u64>,
+    /// How fast they may be fetched; 0 is no limit.
+    pub cache_bytes_per_s: u64,
     /// Sends `main` to YouTube.
     pub youtube_key: Option<Secret>,
     /// YouTube's ingest.
@@ -134,6 +146,7 @@ impl Config {
     pub fn read(surroundings: &Surroundings<'_>) -> Result<Self, Vec<String>> {
         let mut read = Reader { surroundings, problems: Vec::new() };
         let state_dir = read.path("STATE_DIR", "data");
+        let storage = read.storage();
         let config = Self {
             hls_dir: read.path_or("HLS_DIR", state_dir.join("hls")),
             state_dir,
@@ -152,8 +165,8 @@ impl Config {
                 "an origin such as https://example.org, without a path",
                 is_origin,
             ),
-            media_dir: read.path("STORAGE_LOCAL_DIR", "media"),
-            media_prefix: read.text("STORAGE_PREFIX").unwrap_or_default(),
+            cache_bytes: read.amount("CACHE_BYTES"),
+            cache_bytes_per_s: read.amount("CACHE_BYTES_PER_S").unwrap_or(0),
             youtube_key: read.stream_key("YOUTUBE_STREAM_KEY"),
             youtube_url: read.ingest("YOUTUBE_RTMP_URL"),
             ffmpeg: read.text("FFMPEG_PATH").unwrap_or_else(|| "ffmpeg".to_owned()),
@@ -165,9 +178,9 @@ impl Config {
             prepare_part_s: read.prepare_part_s(),
             log_level: read.log_level(),
             log_format: read.log_format(),
-            notices: read.notices(),
+            notices: read.notices(storage.provider),
+            storage,
         };
-        read.provider();
         if read.problems.is_empty() { Ok(config) } else { Err(read.problems) }
     }
 
@@ -308,20 +321,34 @@ impl Reader<'_> {
         }
     }
 
-    fn provider(&mut self) {
-        match self.text("STORAGE_PROVIDER").as_deref() {
-            None | Some("local") => {}
-            Some(bucket @ ("r2" | "s3")) => self
-                .problems
-                .push(format!("STORAGE_PROVIDER={bucket} is not supported by this build; use local")),
-            Some(other) => self.problems.push(format!("STORAGE_PROVIDER={other:?} must be local")),
+    fn storage(&mut self) -> StorageSettings {
+        let set: BTreeMap<_, _> =
+            storage::VARIABLES.into_iter().filter_map(|name| Some((name, self.secret(name)?))).collect();
+        match storage::settings_from(&|name| set.get(name).map(|text| text.expose().to_owned())) {
+            Ok(settings) => {
+                StorageSettings { local_dir: self.surroundings.folder.join(&settings.local_dir), ..settings }
+            }
+            Err(problems) => {
+                self.problems.extend(problems);
+                StorageSettings::local("")
+            }
         }
     }
 
-    fn notices(&mut self) -> Vec<String> {
-        let unused = ["DATABASE_URL", "STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID"];
-        let set: Vec<_> = unused.into_iter().filter(|name| self.text(name).is_some()).collect();
-        set.into_iter().map(|name| format!("{name} is set, but this build does not use it")).collect()
+    fn amount(&mut self, name: &str) -> Option<u64> {
+        let text = self.text(name)?;
+        let read = crate::media::amount::parse(&text);
+        read.map_err(|form| self.problems.push(format!("{name}={text:?} must be {form}"))).ok()
+    }
+
+    fn notices(&mut self, provider: Provider) -> Vec<String> {
+        let unused = [("DATABASE_URL", "this build does not use it")];
+        let for_buckets = ["STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID"];
+        let for_buckets = for_buckets.map(|name| (name, "STORAGE_PROVIDER is local"));
+        let for_buckets = for_buckets.into_iter().filter(|_| provider == Provider::Local);
+        let set: Vec<_> =
+            unused.into_iter().chain(for_buckets).filter(|(name, _)| self.text(name).is_some()).collect();
+        set.into_iter().map(|(name, why)| format!("{name} is set, but {why}")).collect()
     }
 }
 
@@ -361,7 +388,8 @@ mod tests {
         let config = read(&[("YOUTUBE_STREAM_KEY", "  "), ("LOG_FORMAT", "")]).unwrap();
         assert_eq!(config.state_dir, Path::new("/srv/data"));
         assert_eq!(config.hls_dir, Path::new("/srv/data/hls"));
-        assert_eq!(config.media_dir, Path::new("/srv/media"));
+        assert_eq!((config.cache_bytes, config.cache_bytes_per_s), (None, 0));
+        assert_eq!(config.storage.local_dir, Path::new("/srv/media"));
         assert_eq!(config.worker, Path::new("/opt/bin/stream-worker"));
         assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
         assert!(config.youtube_key.is_none() && config.cors_origins.is_empty());
@@ -372,6 +400,7 @@ mod tests {
         let problems = read(&[
             ("CONTROLLER_BIND", "nowhere"),
             ("STORAGE_PROVIDER", "r2"),
+            ("CACHE_BYTES", "lots"),
             ("YOUTUBE_RTMP_URL", "http://x/y"),
             ("YOUTUBE_STREAM_KEY", "abcd efgh"),
             ("MASTER_KEY", "deadbeef"),
@@ -383,10 +412,31 @@ mod tests {
             ("TLS_CA_FILE", "missing.pem"),
         ])
         .unwrap_err();
-        assert_eq!(problems.len(), 11, "{problems:#?}");
+        // Of storage: the bucket, the account and two keys are missing.
+        assert_eq!(problems.len(), 15, "{problems:#?}");
         let text = problems.join("\n");
-        assert!(text.contains("is not supported by this build; use local"));
+        assert!(
+            text.contains("STORAGE_BUCKET is not set")
+                && text.contains("STORAGE_SECRET_ACCESS_KEY is not set")
+        );
         assert!(!text.contains("abcd") && !text.contains("deadbeef"), "{text}");
+    }
+
+    #[test]
+    fn a_bucket_is_configured_by_the_environment_and_its_secret_by_a_credential_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("storage_secret_access_key"), "hush\n").unwrap();
+        let config = read(&[
+            ("STORAGE_PROVIDER", "s3"),
+            ("STORAGE_BUCKET", "films"),
+            ("STORAGE_ENDPOINT", "https://s3.example.net"),
+            ("STORAGE_ACCESS_KEY_ID", "id"),
+            ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
+        ])
+        .unwrap();
+        assert_eq!((config.storage.provider, config.storage.bucket.as_str()), (Provider::S3, "films"));
+        assert_eq!(config.storage.secret_access_key.expose(), "hush");
+        assert!(config.notices.is_empty() && !format!("{config:?}").contains("hush"));
     }
 
     #[test]

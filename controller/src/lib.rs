@@ -9,6 +9,7 @@ pub mod error;
 pub mod ffmpeg;
 pub mod http;
 pub mod machine;
+pub mod media;
 pub mod prepare;
 pub mod supervisor;
 pub mod wishes;

@@ -39,6 +39,23 @@ fn a_day() -> u64 {
     86_400
 }
 
+impl StorageSettings {
+    /// A folder of this machine.
+    pub fn local(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            provider: Provider::Local,
+            local_dir: folder.into(),
+            bucket: String::new(),
+            endpoint: String::new(),
+            region: String::new(),
+            access_key_id: Secret::default(),
+            secret_access_key: Secret::default(),
+            prefix: String::new(),
+            link_ttl_s: a_day(),
+        }
+    }
+}
+
 /// Whose storage it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

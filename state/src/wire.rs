@@ -278,6 +278,9 @@ pub struct ItemSeen {
     pub audio: Making,
     /// Why, in words: `fits the profile`, `HEVC is not H.264`.
     pub reason: String,
+    /// Where its bytes come from: `file`, `cache` or `bucket`.
+    #[serde(default)]
+    pub source: String,
 }
 
 /// The item after it.

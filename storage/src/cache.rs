@@ -13,7 +13,7 @@ pub mod plan;
 mod shelf;
 mod speed;
 
-pub use fetch::{Cache, CacheError, Wants, free_bytes};
+pub use fetch::{Cache, CacheError, Wants, free_bytes, usage};
 pub use shelf::{Held, Shelf, Usage};
 pub use speed::Speed;
 

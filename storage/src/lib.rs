@@ -21,7 +21,7 @@ pub use error::StorageError;
 pub use link::{LINK_VALID, LONGEST_LINK, SHORTEST_LINK, StreamUrl};
 pub use media::{MEDIA_EXTENSIONS, MediaFile, is_media_key};
 pub use order::natural;
-pub use settings::settings_from;
+pub use settings::{VARIABLES, settings_from};
 
 use state::storage::{Provider, StorageSettings};
 use std::path::Path;
@@ -92,13 +92,15 @@ impl Storage {
         at_place!(self, place => place.stat(key).await)
     }
 
-    /// Opens a media file at byte `from`; with `if_content` only when it is still that content.
+    /// Opens a media file at byte `from`; with `if_content` only when it is still that content (an empty one is
+    /// unknown and fits any).
     ///
     /// # Errors
     /// [`StorageError::NoKey`], [`StorageError::Changed`], [`StorageError::Range`] when `from` is at or behind the
     /// end (0 never is), and those of the way there.
     pub async fn get(&self, key: &str, from: u64, if_content: Option<&str>) -> Result<Body, StorageError> {
-        at_place!(self, place => place.get(key, from, if_content).await)
+        let known = if_content.filter(|content| !content.is_empty());
+        at_place!(self, place => place.get(key, from, known).await)
     }
 
     /// Stores a file under the key, replacing what was there only when all of it has arrived. `progress` hears

@@ -7,13 +7,14 @@ pub const MEDIA_EXTENSIONS: [&str; 17] = [
 ];
 
 /// A media file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MediaFile {
     /// Its key: the path below the folder or in the bucket, with `/`; the prefix belongs to it.
     pub key: String,
     /// Its size in bytes.
     pub size: u64,
     /// Another text when the bytes are others: the ETag without quotes, or `<size>-<mtime in ns>` of a local file.
+    /// Empty where a service leaves it out, as some do in listings; then only [`crate::Storage::stat`] tells.
     pub content: String,
 }
 

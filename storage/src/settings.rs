@@ -4,7 +4,20 @@ use crate::{LINK_VALID, LONGEST_LINK, SHORTEST_LINK};
 use state::mask;
 use state::secret::Secret;
 use state::storage::{Provider, StorageSettings};
-use std::path::PathBuf;
+
+/// Every variable of [`settings_from`].
+pub const VARIABLES: [&str; 10] = [
+    "STORAGE_PROVIDER",
+    "STORAGE_LOCAL_DIR",
+    "STORAGE_PREFIX",
+    "STORAGE_BUCKET",
+    "STORAGE_ENDPOINT",
+    "STORAGE_ACCOUNT_ID",
+    "STORAGE_REGION",
+    "STORAGE_ACCESS_KEY_ID",
+    "STORAGE_SECRET_ACCESS_KEY",
+    "STORAGE_LINK_TTL_S",
+];
 
 /// Where media lie when nobody says otherwise.
 const DEFAULT_FOLDER: &str = "media";
@@ -21,18 +34,12 @@ const ANY_REGION: &str = "us-east-1";
 pub fn settings_from(read: &dyn Fn(&str) -> Option<String>) -> Result<StorageSettings, Vec<String>> {
     let mut reader = Reader { read, problems: Vec::new() };
     let provider = reader.provider();
+    let folder = reader.text("STORAGE_LOCAL_DIR").unwrap_or_else(|| DEFAULT_FOLDER.to_owned());
     let settings = StorageSettings {
         provider,
-        local_dir: PathBuf::from(
-            reader.text("STORAGE_LOCAL_DIR").unwrap_or_else(|| DEFAULT_FOLDER.to_owned()),
-        ),
         prefix: reader.prefix(),
         link_ttl_s: reader.link_ttl_s(),
-        bucket: String::new(),
-        endpoint: String::new(),
-        region: String::new(),
-        access_key_id: Secret::default(),
-        secret_access_key: Secret::default(),
+        ..StorageSettings::local(folder)
     };
     let settings = if provider == Provider::Local { settings } else { reader.bucket(settings) };
     if reader.problems.is_empty() { Ok(settings) } else { Err(reader.problems) }
@@ -179,6 +186,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     fn read(set: &[(&str, &str)]) -> Result<StorageSettings, Vec<String>> {
         let set: BTreeMap<_, _> = set.iter().copied().collect();

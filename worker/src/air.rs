@@ -28,6 +28,7 @@ struct OnItem {
     info: MediaInfo,
     recipe: Recipe,
     from_ms: u64,
+    source: &'static str,
     /// Where it stood when the slate took its place, ms of the item.
     left_at: Option<u64>,
 }
@@ -182,12 +183,14 @@ impl Air {
     }
 
     fn put_next_on(&mut self, programme: &mut Programme) -> bool {
-        let Some(Opened { item, feed, info, recipe, from_ms }) = programme.take() else { return false };
+        let Some(Opened { item, feed, info, recipe, from_ms, source }) = programme.take() else {
+            return false;
+        };
         self.end_item(programme);
         let feed = Arc::new(feed);
         let at = self.group.switch(&feed);
         self.happened.push(Happened::Started(item.key.clone(), at));
-        self.on = On::Item(OnItem { item, feed, info, recipe, from_ms, left_at: None });
+        self.on = On::Item(OnItem { item, feed, info, recipe, from_ms, source, left_at: None });
         (self.skip, self.starved) = (false, false);
         true
     }
@@ -202,7 +205,8 @@ impl Air {
     }
 
     fn pause_item(&mut self, until: i64) -> bool {
-        if self.slate.is_none() {
+        // The slate is never dry; if it were, there would be nothing to put in its place.
+        if self.slate.is_none() || matches!(self.on, On::Slate { .. }) {
             return false;
         }
         let paused = match std::mem::replace(&mut self.on, On::Nothing) {
@@ -262,6 +266,7 @@ impl Air {
             video: on.recipe.video,
             audio: on.recipe.audio,
             reason: on.recipe.reason.clone(),
+            source: on.source.to_owned(),
         })
     }
 

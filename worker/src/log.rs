@@ -7,7 +7,11 @@ use tracing_subscriber::EnvFilter;
 pub fn start() {
     let level = std::env::var("LOG_LEVEL").unwrap_or_default();
     let filter = EnvFilter::try_new(level.to_lowercase()).ok().filter(|_| !level.is_empty());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
+    let mut filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
+    // The ways to the bucket have much to say, and some of it is signed.
+    for quiet in ["aws=warn", "hyper=warn", "rustls=warn"] {
+        filter = quiet.parse().map(|directive| filter.clone().add_directive(directive)).unwrap_or(filter);
+    }
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     let started = match std::env::var("LOG_FORMAT").as_deref() {

@@ -73,6 +73,7 @@ pub async fn missing(house: &House) -> Vec<String> {
         ));
     }
     missing.extend(media_problem(house).await);
+    missing.extend(house.media.alert());
     for wish in house.wishes.all() {
         let enabled = house.keyring.of(&wish).into_iter().filter(|wanted| wanted.shown.enabled);
         let closed = enabled.filter_map(|wanted| {
@@ -105,8 +106,7 @@ async fn media_problem(house: &House) -> Option<String> {
     {
         return problem;
     }
-    let (folder, prefix) = (house.config.media_dir.clone(), house.config.media_prefix.clone());
-    let problem = crate::off_thread(move || super::stream::media::folder_problem(&folder, &prefix)).await;
+    let problem = house.library.problem().await;
     *house.checkup.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), problem.clone()));
     problem
 }

@@ -4,6 +4,8 @@ pub mod health;
 pub mod stream;
 
 use crate::config::Config;
+use crate::media::Media;
+use crate::media::library::Library;
 use crate::prepare;
 use crate::supervisor::Handle;
 use crate::supervisor::brief::Briefing;
@@ -20,6 +22,10 @@ pub struct House {
     pub wishes: Arc<Wishes>,
     /// Seals and opens stream keys.
     pub keyring: Arc<Keyring>,
+    /// What there is to play.
+    pub library: Arc<Library>,
+    /// The copies of it on this machine.
+    pub media: Media,
     /// What workers are told; knows which FFmpeg there is.
     pub briefing: Arc<Briefing>,
     /// Makes it so, and knows what is seen.

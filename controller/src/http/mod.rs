@@ -6,6 +6,7 @@ mod extract;
 mod frame;
 mod health;
 mod hls;
+mod media_cache;
 mod media_prepare;
 mod respond;
 pub mod router;

@@ -123,17 +123,13 @@ async fn items(
     wish: StreamConfig,
     ask: &Ask,
 ) -> Result<Vec<state::wire::ItemSpec>, Vec<FieldProblem>> {
-    let (briefing, all, keys) = (house.briefing.clone(), ask.all, ask.keys.clone());
-    crate::off_thread(move || {
-        if all {
-            return Ok(briefing.items(&wish));
-        }
-        let found: Vec<_> = keys.iter().map(|key| briefing.item(key)).collect();
-        let missing = found.iter().enumerate().filter(|(_, item)| item.is_none());
-        let missing: Vec<_> = missing
-            .map(|(n, _)| FieldProblem::at(format!("/keys/{n}"), "is not in the media folder"))
-            .collect();
-        if missing.is_empty() { Ok(found.into_iter().flatten().collect()) } else { Err(missing) }
-    })
-    .await
+    if ask.all {
+        return Ok(house.briefing.items(&wish).await);
+    }
+    let found = house.briefing.items_by_key(&ask.keys, true).await;
+    let missing = found.iter().enumerate().filter(|(_, item)| item.is_none());
+    let missing: Vec<_> = missing
+        .map(|(n, _)| FieldProblem::at(format!("/keys/{n}"), "is not among the media in storage"))
+        .collect();
+    if missing.is_empty() { Ok(found.into_iter().flatten().collect()) } else { Err(missing) }
 }

@@ -9,14 +9,9 @@ use state::ids::ChannelId;
 use state::prepared::WAITS;
 use state::profile::Profile;
 use state::wire::{Heartbeat, Making};
-use std::sync::Arc;
 
-/// Everything that channels on the air need right now. Looks at files.
-pub(super) async fn wanted(
-    wishes: &Wishes,
-    supervisor: &Supervisor,
-    briefing: &Arc<Briefing>,
-) -> Vec<Wanted> {
+/// Everything that channels on the air need right now. Lists the storage.
+pub(super) async fn wanted(wishes: &Wishes, supervisor: &Supervisor, briefing: &Briefing) -> Vec<Wanted> {
     let seen: Vec<(ChannelId, Profile, Vec<String>)> = wishes
         .all()
         .into_iter()
@@ -29,19 +24,16 @@ pub(super) async fn wanted(
     if seen.is_empty() {
         return Vec::new();
     }
-    let briefing = briefing.clone();
-    crate::off_thread(move || {
-        let mut found = Vec::new();
-        for (channel, profile, keys) in seen {
-            let items = keys.iter().filter_map(|key| briefing.item(key));
-            found.extend(items.map(|item| {
-                let (channel, profile) = (channel.clone(), profile.clone());
-                Wanted { item, channel, profile, loudness: false, asked: false }
-            }));
+    let keys: Vec<String> = seen.iter().flat_map(|(_, _, keys)| keys.clone()).collect();
+    let mut items = briefing.items_by_key(&keys, false).await.into_iter();
+    let mut found = Vec::new();
+    for (channel, profile, keys) in seen {
+        for item in items.by_ref().take(keys.len()).flatten() {
+            let (channel, profile) = (channel.clone(), profile.clone());
+            found.push(Wanted { item, channel, profile, loudness: false, asked: false });
         }
-        found
-    })
-    .await
+    }
+    found
 }
 
 /// Keys of items that do not fit, as a heartbeat tells. Silence is made from nothing and needs no preparation.

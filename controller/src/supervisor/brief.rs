@@ -2,16 +2,18 @@
 
 use crate::config::Config;
 use crate::ffmpeg::Tools;
+use crate::media::library::Library;
 use crate::wishes::destinations::Keyring;
 use state::channel::StreamConfig;
 use state::ids::Ulid;
-use state::playlist::Playlist;
-use state::prepared;
+use state::playlist::{Item, Playlist};
 use state::secret::Secret;
 use state::storage::StorageSettings;
 use state::wire::{Cursor, DestinationSpec, HlsSpec, ItemSpec, MediaAt, WorkerSpec};
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use storage::MediaFile;
 
 /// Everything that is needed to brief a worker.
 pub struct Briefing {
@@ -19,6 +21,8 @@ pub struct Briefing {
     pub config: Arc<Config>,
     /// Opens stream keys.
     pub keyring: Arc<Keyring>,
+    /// What there is to play.
+    pub library: Arc<Library>,
     /// Which FFmpeg there is.
     pub tools: Mutex<Tools>,
 }
@@ -37,8 +41,9 @@ pub struct RunFacts {
 }
 
 impl Briefing {
-    /// The whole message. Lists the media folder, so it may wait for a disk: not on the async thread.
-    pub fn spec(&self, wish: &StreamConfig, facts: RunFacts) -> WorkerSpec {
+    /// The whole message. Lists the storage.
+    pub async fn spec(&self, wish: &StreamConfig, facts: RunFacts) -> WorkerSpec {
+        let items = self.items(wish).await;
         let tools = self.tools();
         WorkerSpec {
             channel: wish.id.clone(),
@@ -47,7 +52,7 @@ impl Briefing {
             run: facts.run,
             epoch: facts.epoch,
             generation: 0,
-            items: self.items(wish),
+            items,
             looped: wish.looped,
             profile: wish.profile.clone(),
             destinations: self.destinations(wish),
@@ -67,28 +72,24 @@ impl Briefing {
         }
     }
 
-    /// What the channel plays in the next round. Lists the media folder. A folder that cannot be listed gives
-    /// nothing: the worker shows its slate and asks again.
-    pub fn items(&self, wish: &StreamConfig) -> Vec<ItemSpec> {
-        let folder = &self.config.media_dir;
-        match &wish.playlist {
-            Playlist::List { items } => {
-                items.iter().map(|item| spec_of(folder, item.id.clone(), &item.key)).collect()
-            }
-            Playlist::Storage => match storage::local::list(folder, &self.config.media_prefix) {
-                Ok(files) => files.iter().map(|f| spec_of(folder, Ulid::from_text(&f.key), &f.key)).collect(),
-                Err(error) => {
-                    tracing::error!(channel.id = %wish.id, %error, "the media cannot be listed");
-                    Vec::new()
-                }
-            },
-        }
+    /// What the channel plays in the next round. Lists the storage; where that fails, what was listed before is used,
+    /// and without that nothing: the worker shows its slate and asks again.
+    pub async fn items(&self, wish: &StreamConfig) -> Vec<ItemSpec> {
+        let files = self.library.files_or_old_ones().await;
+        items_of(wish, &self.library, &files)
     }
 
-    /// The item behind a key of the library, wherever it is played. Looks at the disk.
-    pub fn item(&self, key: &str) -> Option<ItemSpec> {
-        storage::local::path_of(&self.config.media_dir, key)?;
-        Some(spec_of(&self.config.media_dir, Ulid::from_text(key), key))
+    /// The items behind keys of the library, wherever they are played; `None` for each that is not in it. With
+    /// `anew` a bucket is listed, else what was listed last is used.
+    pub async fn items_by_key(&self, keys: &[String], anew: bool) -> Vec<Option<ItemSpec>> {
+        let files = match self.library.is_bucket() && !anew {
+            true => self.library.known_files(),
+            false => self.library.files_or_old_ones().await,
+        };
+        let find = |key: &String| files.iter().find(|file| file.key == *key).cloned();
+        keys.iter()
+            .map(|key| find(key).map(|file| spec_of(&self.library, Ulid::from_text(key), file)))
+            .collect()
     }
 
     /// Things that can be made again: the slate, copies of media, prepared media.
@@ -98,7 +99,7 @@ impl Briefing {
 
     /// How workers reach the bucket; `None` where media are files.
     pub fn storage(&self) -> Option<StorageSettings> {
-        None
+        self.library.is_bucket().then(|| self.library.settings().clone())
     }
 
     fn destinations(&self, wish: &StreamConfig) -> Vec<DestinationSpec> {
@@ -117,10 +118,11 @@ impl Briefing {
     /// Everything of a channel that must never be shown.
     pub fn secrets(&self, wish: &StreamConfig) -> Vec<Secret> {
         let all = self.keyring.of(wish);
-        all.iter()
-            .filter_map(|wanted| self.keyring.spec(&wish.id, wanted).ok())
-            .map(|spec| spec.key)
-            .collect()
+        let keys =
+            all.iter().filter_map(|wanted| self.keyring.spec(&wish.id, wanted).ok()).map(|spec| spec.key);
+        let storage = self.library.settings();
+        let of_storage = [&storage.access_key_id, &storage.secret_access_key].into_iter().cloned();
+        keys.chain(of_storage.filter(|secret| !secret.is_empty())).collect()
     }
 
     /// Which FFmpeg there is.
@@ -138,8 +140,32 @@ impl Briefing {
     }
 }
 
-fn spec_of(folder: &Path, id: Ulid, key: &str) -> ItemSpec {
-    let path = folder.join(key);
-    let content = std::fs::metadata(&path).map(|meta| prepared::content_of(&meta)).unwrap_or_default();
-    ItemSpec { id, key: key.to_owned(), at: MediaAt::Path(path), content }
+/// A round of a channel's items, by a listing. What is not in the listing is named all the same: the worker finds out
+/// what becomes of it.
+pub(crate) fn items_of(wish: &StreamConfig, library: &Library, files: &[MediaFile]) -> Vec<ItemSpec> {
+    match &wish.playlist {
+        Playlist::Storage => {
+            files.iter().map(|file| spec_of(library, Ulid::from_text(&file.key), file.clone())).collect()
+        }
+        Playlist::List { items } => {
+            let listed: HashMap<&str, &MediaFile> =
+                files.iter().map(|file| (file.key.as_str(), file)).collect();
+            let known =
+                |key: &str| listed.get(key).map(|file| (*file).clone()).or_else(|| library.named(key));
+            let unknown = |key: &str| MediaFile { key: key.to_owned(), size: 0, content: String::new() };
+            let spec = |item: &Item| {
+                let file = known(&item.key).unwrap_or_else(|| unknown(&item.key));
+                spec_of(library, item.id.clone(), file)
+            };
+            items.iter().map(spec).collect()
+        }
+    }
+}
+
+fn spec_of(library: &Library, id: Ulid, file: MediaFile) -> ItemSpec {
+    let at = match library.is_bucket() {
+        true => MediaAt::Object { size: file.size },
+        false => MediaAt::Path(library.settings().local_dir.join(&file.key)),
+    };
+    ItemSpec { id, key: file.key, at, content: file.content }
 }

@@ -30,7 +30,7 @@ impl Supervisor {
         };
         let briefing = self.briefing.clone();
         tokio::spawn(async move {
-            let spec = crate::off_thread(move || briefing.spec(&wish, facts)).await;
+            let spec = briefing.spec(&wish, facts).await;
             line.send(ToWorker::Spec(Box::new(spec))).await;
         });
     }
@@ -63,7 +63,7 @@ impl Supervisor {
         let Some((line, wish)) = line.zip(self.wishes.get(id)) else { return };
         let briefing = self.briefing.clone();
         tokio::spawn(async move {
-            let items = crate::off_thread(move || briefing.items(&wish)).await;
+            let items = briefing.items(&wish).await;
             line.send(ToWorker::Items { generation, items }).await;
         });
     }

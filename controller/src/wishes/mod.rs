@@ -80,6 +80,11 @@ impl Wishes {
         Some((config.id.clone(), config.hls.public))
     }
 
+    /// The names of all channels.
+    pub fn ids(&self) -> Vec<ChannelId> {
+        self.known().keys().cloned().collect()
+    }
+
     /// All channels, by name.
     pub fn all(&self) -> Vec<StreamConfig> {
         self.known().values().cloned().collect()

@@ -126,6 +126,7 @@ fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {
             video: Making::Copy,
             audio: Making::Copy,
             reason: "fits the profile".into(),
+            source: "file".into(),
         }),
         next: None,
         profile: Some(state::profile::Profile::default()),

@@ -74,8 +74,10 @@ impl<'a> Upload<'a> {
             let answer = request.customize().config_override(while_sending()).send().await;
             answer.map(drop).map_err(|error| self.fault(&error))
         };
-        watched(request, &sent, &mut |count| progress(count, self.size)).await?;
-        self.unchanged().await
+        let answer = watched(request, &sent, &mut |count| progress(count, self.size)).await;
+        // A file that shrinks looks like a broken connection; its change is the better reason.
+        self.unchanged().await?;
+        answer
     }
 
     async fn in_parts(&self, progress: &mut (dyn FnMut(u64, u64) + Send)) -> Result<(), StorageError> {
@@ -109,7 +111,6 @@ impl<'a> Upload<'a> {
             progress(from + length, self.size);
             completed.push(CompletedPart::builder().part_number(number).e_tag(etag).build());
         }
-        self.unchanged().await?;
         self.complete(&upload.id, completed).await
     }
 
@@ -128,8 +129,9 @@ impl<'a> Upload<'a> {
             let answer = request.customize().config_override(while_sending()).send().await;
             answer.map_err(|error| self.fault(&error))
         };
-        let answer = watched(request, &sent, &mut |count| progress(from + count, self.size)).await?;
-        answer.e_tag.ok_or_else(|| {
+        let answer = watched(request, &sent, &mut |count| progress(from + count, self.size)).await;
+        self.unchanged().await?;
+        answer?.e_tag.ok_or_else(|| {
             StorageError::Unsupported(format!("{} names no ETag for a part", self.place.service))
         })
     }

@@ -4,7 +4,7 @@
 
 use super::part::{After, Finished, Object, Part};
 use super::plan;
-use super::shelf::{self, Held, Shelf};
+use super::shelf::{self, Held, Shelf, Usage};
 use super::{FOLDER, Speed, whole};
 use crate::{MediaFile, Storage, StorageError};
 use state::atomic;
@@ -310,6 +310,18 @@ impl Cache {
             }
             _ => CacheError::Folder { path: self.shelf.folder.clone(), source },
         }
+    }
+}
+
+/// How full the cache below `cache_dir` is, whoever writes to it.
+///
+/// # Errors
+/// Whatever the file system says; a folder that is not there yet is empty.
+pub fn usage(cache_dir: &Path) -> io::Result<Usage> {
+    match shelf::look(&cache_dir.join(FOLDER)) {
+        Ok(held) => Ok(Usage::of(&held)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Usage::default()),
+        Err(error) => Err(error),
     }
 }
 

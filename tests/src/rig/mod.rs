@@ -2,9 +2,12 @@
 
 pub mod browser;
 pub mod controller;
+pub mod front;
 pub mod nginx;
 pub mod process;
 pub mod program;
+pub mod s3;
 pub mod sink;
 pub mod trap;
 pub mod wanted;
+pub mod worker;

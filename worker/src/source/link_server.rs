@@ -2,6 +2,9 @@
 //! answered with the address of the object, signed in that moment. So nothing signed is in an argument list, and a
 //! link that has expired is never asked for twice.
 //!
+//! Whoever asks for a later part is told first whether the object is still what it was: parts of two contents are
+//! never put together. That is asked here because not every service heeds a condition in a request.
+//!
 //! It speaks as much HTTP/1.1 (RFC 9112) as FFmpeg needs: a GET or HEAD, an answer without a body, the end.
 
 use bytes::BufMut;
@@ -21,8 +24,10 @@ use tokio::time::timeout;
 const CONNECTIONS: usize = 32;
 /// Longest request, bytes.
 const LONGEST: usize = 8 * 1024;
-/// Time for the whole of a connection.
+/// Time for a request to arrive, and for its answer to be taken.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Time for an answer to be found: the bucket may have to be asked. FFmpeg waits less and asks again.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 /// Characters of a token; 62^26 is more than 2^150.
 const TOKEN: usize = 26;
 
@@ -34,10 +39,17 @@ pub struct LinkServer {
     task: JoinHandle<()>,
 }
 
-/// The keys that may be asked for, by token.
-type Known = Arc<Mutex<HashMap<String, String>>>;
+/// An object that may be asked for, and what its content was when it was opened.
+#[derive(Debug, Clone)]
+struct Pinned {
+    key: String,
+    content: String,
+}
 
-fn lock(known: &Known) -> MutexGuard<'_, HashMap<String, String>> {
+/// By token.
+type Known = Arc<Mutex<HashMap<String, Pinned>>>;
+
+fn lock(known: &Known) -> MutexGuard<'_, HashMap<String, Pinned>> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -76,11 +88,11 @@ impl LinkServer {
         Ok(Self { address, known, task })
     }
 
-    /// An address for this key. Its last part has the key's ending, because FFmpeg looks at it.
-    pub fn lease(&self, key: &str) -> Lease {
+    /// An address for this content of a key. Its last part has the key's ending, because FFmpeg looks at it.
+    pub fn lease(&self, key: &str, content: &str) -> Lease {
         let token = ids::random_base62(TOKEN);
         let url = format!("http://{}/{token}/media{}", self.address, ending(key));
-        lock(&self.known).insert(token.clone(), key.to_owned());
+        lock(&self.known).insert(token.clone(), Pinned { key: key.to_owned(), content: content.to_owned() });
         Lease { url, token, known: Arc::clone(&self.known) }
     }
 }
@@ -119,26 +131,40 @@ impl Desk {
             };
             let desk = Arc::clone(&self);
             tokio::spawn(async move {
-                let _ = timeout(DEADLINE, desk.answer(stream)).await;
+                // Whoever hangs up, or is too slow, has nobody else to blame.
+                let _ = desk.answer(stream).await;
                 drop(place);
             });
         }
     }
 
     async fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let Some(request) = read_head(&mut stream).await? else { return Ok(()) };
-        let answer = match asked(&request) {
-            Asked::For(token) => self.link(token).await,
-            Asked::Otherwise => head("405 Method Not Allowed", "Allow: GET, HEAD\r\n"),
-            Asked::Nonsense => head("400 Bad Request", ""),
-        };
-        stream.write_all(answer.as_bytes()).await?;
+        let Some(request) = timeout(DEADLINE, read_head(&mut stream)).await?? else { return Ok(()) };
+        let found = timeout(ANSWER_DEADLINE, self.answer_to(&request)).await;
+        let answer = found.unwrap_or_else(|_| head("503 Service Unavailable", ""));
+        timeout(DEADLINE, stream.write_all(answer.as_bytes())).await??;
         stream.shutdown().await
     }
 
-    async fn link(&self, token: &str) -> String {
-        let key = lock(&self.known).get(token).cloned();
-        let Some(key) = key else { return head("404 Not Found", "") };
+    async fn answer_to(&self, request: &[u8]) -> String {
+        match asked(request) {
+            Asked::For(token) => self.link(token, is_later_part(request)).await,
+            Asked::Otherwise => head("405 Method Not Allowed", "Allow: GET, HEAD\r\n"),
+            Asked::Nonsense => head("400 Bad Request", ""),
+        }
+    }
+
+    async fn link(&self, token: &str, later_part: bool) -> String {
+        let pinned = lock(&self.known).get(token).cloned();
+        let Some(Pinned { key, content }) = pinned else { return head("404 Not Found", "") };
+        if later_part {
+            match self.storage.stat(&key).await {
+                Ok(now) if now.content == content => {}
+                Ok(_) => return head("412 Precondition Failed", ""),
+                Err(error) if error.is_worth_retrying() => return head("503 Service Unavailable", ""),
+                Err(_) => return head("404 Not Found", ""),
+            }
+        }
         match self.storage.stream_url(&key, self.valid).await {
             Ok(url) => head("302 Found", &format!("Location: {}\r\n", url.expose())),
             Err(error) => {
@@ -167,6 +193,14 @@ async fn read_head(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
             return Ok(None);
         }
     }
+}
+
+/// Whether a request has a range that does not begin at 0 (RFC 9110, 14.2).
+fn is_later_part(request: &[u8]) -> bool {
+    let lines = request.split(|&b| b == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let mut fields = lines.filter_map(|line| line.split_once(':'));
+    let range = fields.find(|(name, _)| name.eq_ignore_ascii_case("range"));
+    range.is_some_and(|(_, value)| !value.trim().starts_with("bytes=0-"))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -224,7 +258,7 @@ mod tests {
 
     fn get(lease: &Lease) -> Vec<u8> {
         let path = lease.url().splitn(4, '/').last().unwrap_or_default();
-        format!("GET /{path} HTTP/1.1\r\nHost: x\r\nRange: bytes=5-\r\n\r\n").into_bytes()
+        format!("GET /{path} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\n\r\n").into_bytes()
     }
 
     fn field<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
@@ -234,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn every_request_is_led_to_the_object_and_none_is_remembered() {
         let server = server(3600).await;
-        let lease = server.lease("shows/ä b+c.MP4");
+        let lease = server.lease("shows/ä b+c.MP4", "0a1b");
         assert!(lease.url().ends_with("/media.mp4") && !lease.url().contains("shows"), "{}", lease.url());
         for request in [get(&lease), String::from_utf8(get(&lease)).unwrap().replace("GET", "HEAD").into()] {
             let answer = ask(&server, &request).await;
@@ -250,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_is_guessed_or_given_back_leads_nowhere() {
         let server = server(3600).await;
-        let (one, other) = (server.lease("a.mp4"), server.lease("a.mp4"));
+        let (one, other) = (server.lease("a.mp4", "0a1b"), server.lease("a.mp4", "0a1b"));
         assert_ne!(one.url(), other.url());
         let request = get(&one);
         drop(one);
@@ -265,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_request_is_refused_and_what_never_ends_is_cut() {
         let server = server(3600).await;
-        let lease = server.lease("a.mp4");
+        let lease = server.lease("a.mp4", "0a1b");
         let put = String::from_utf8(get(&lease)).unwrap().replace("GET", "PUT");
         assert!(ask(&server, put.as_bytes()).await.starts_with("HTTP/1.1 405 "));
         assert!(ask(&server, b"hello\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
@@ -276,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn visitors_who_say_nothing_keep_nobody_out_for_long() {
         let server = server(3600).await;
-        let lease = server.lease("a.mp4");
+        let lease = server.lease("a.mp4", "0a1b");
         let mut silent = Vec::new();
         for _ in 0..CONNECTIONS + 4 {
             silent.push(TcpStream::connect(server.address).await.unwrap());
@@ -288,14 +322,21 @@ mod tests {
     #[tokio::test]
     async fn a_link_that_cannot_be_signed_is_no_address() {
         let server = server(1).await;
-        let lease = server.lease("a.mp4");
+        let lease = server.lease("a.mp4", "0a1b");
         assert!(ask(&server, &get(&lease)).await.starts_with("HTTP/1.1 502 "));
+    }
+
+    #[test]
+    fn a_later_part_is_told_from_the_whole() {
+        let asked = |fields: &str| is_later_part(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes());
+        assert!(asked("Host: x\r\nRange: bytes=1-\r\n") && asked("range:bytes=-5\r\n"));
+        assert!(!asked("Range: bytes=0-\r\n") && !asked("Host: x\r\n"));
     }
 
     proptest! {
         #[test]
         fn arbitrary_requests_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), key in ".{0,40}") {
-            let _ = asked(&bytes);
+            let _ = (asked(&bytes), is_later_part(&bytes));
             prop_assert!(ending(&key).len() <= 6);
         }
     }

@@ -63,11 +63,19 @@ impl Input {
                 list.extend(child::INPUT_LIMITS.map(OsString::from));
                 list.extend(RECONNECT.map(OsString::from));
                 list.extend(link.objects.tls_arguments());
-                list.extend(link.condition());
                 list.extend(["-i".into(), link.lease.url().into()]);
             }
         }
         list
+    }
+
+    /// Where an item's bytes come from, in one word: `file`, `cache` or `bucket`.
+    pub fn source_of(&self, item: &ItemSpec) -> &'static str {
+        match (self, &item.at) {
+            (Self::Link(_), _) => "bucket",
+            (Self::File(_), MediaAt::Object { .. }) => "cache",
+            (Self::File(_), MediaAt::Path(_)) => "file",
+        }
     }
 
     /// How much is read ahead, ms.
@@ -86,22 +94,14 @@ pub struct Link {
     lease: Lease,
     key: String,
     /// What it was when it was opened.
-    etag: String,
+    content: String,
 }
 
 impl Link {
-    /// Every request for a part asks for a part of the same object (RFC 9110, 13.1.1): one that was replaced is
-    /// refused with 412 instead of being mixed with what was read before.
-    fn condition(&self) -> Vec<OsString> {
-        let tag = self.etag.trim_matches('"');
-        let plain = !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
-        if plain { vec!["-headers".into(), format!("If-Match: \"{tag}\"\r\n").into()] } else { Vec::new() }
-    }
-
     /// Asks the bucket whether the object is there and is what it was.
     pub async fn look(&self) -> Object {
         match self.objects.storage.stat(&self.key).await {
-            Ok(now) if now.content == self.etag => Object::Same,
+            Ok(now) if now.content == self.content => Object::Same,
             Ok(_) => Object::Gone("was replaced in the bucket while it was read".to_owned()),
             Err(error) if error.is_worth_retrying() => Object::Unknown(error.to_string()),
             Err(error) => Object::Gone(error.to_string()),
@@ -155,8 +155,13 @@ impl Objects {
         if now.size == 0 {
             return Err("is empty (0 bytes)".to_owned());
         }
-        let lease = self.links.lease(&item.key);
-        Ok(Input::Link(Link { objects: Arc::clone(self), lease, key: item.key.clone(), etag: now.content }))
+        let lease = self.links.lease(&item.key, &now.content);
+        Ok(Input::Link(Link {
+            objects: Arc::clone(self),
+            lease,
+            key: item.key.clone(),
+            content: now.content,
+        }))
     }
 
     /// FFmpeg believes every certificate unless it is told not to.
@@ -185,8 +190,8 @@ pub async fn input_of(item: &ItemSpec, objects: Option<&Arc<Objects>>) -> Result
 }
 
 /// The copy that is on this machine, if there is one.
-fn copy_of(_cache_dir: &Path, _bucket: &str, _item: &ItemSpec) -> Option<PathBuf> {
-    None
+fn copy_of(cache_dir: &Path, bucket: &str, item: &ItemSpec) -> Option<PathBuf> {
+    storage::cache::find(cache_dir, bucket, &item.key, &item.content)
 }
 
 /// The system's certificates and those of `TLS_CA_FILE` in one file, because FFmpeg takes only one.
@@ -231,10 +236,10 @@ mod tests {
         WorkerSpec { storage: Some(settings), hls: None::<HlsSpec>, ..serde_json::from_value(text).unwrap() }
     }
 
-    async fn arguments(spec: &WorkerSpec, etag: &str) -> Vec<String> {
+    async fn arguments(spec: &WorkerSpec) -> Vec<String> {
         let objects = Objects::open(spec).await.unwrap().unwrap();
-        let lease = objects.links.lease("a.mp4");
-        let link = Link { objects, lease, key: "a.mp4".into(), etag: etag.into() };
+        let lease = objects.links.lease("a.mp4", "0a1b");
+        let link = Link { objects, lease, key: "a.mp4".into(), content: "0a1b".into() };
         let list = Input::Link(link).arguments();
         list.into_iter().map(|a| a.into_string().unwrap()).collect()
     }
@@ -245,16 +250,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_has_no_secret_in_it_and_asks_for_one_content_only() {
+    async fn a_link_has_no_secret_in_it_and_opens_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let list = arguments(&spec("http://127.0.0.1:1", folder.path()), "0a1b-2").await;
+        let list = arguments(&spec("http://127.0.0.1:1", folder.path())).await;
         assert!(value(&list, "-i").unwrap().starts_with("http://127.0.0.1:"), "{list:?}");
-        assert_eq!(value(&list, "-headers"), Some("If-Match: \"0a1b-2\"\r\n"));
         assert_eq!(value(&list, "-protocol_whitelist"), Some("http,https,tcp,tls"));
         assert!(value(&list, "-format_whitelist").is_some() && value(&list, "-tls_verify").is_none());
         assert!(!format!("{list:?}").contains("never-shown") && !format!("{list:?}").contains("id-of-key"));
-        let list = arguments(&spec("http://127.0.0.1:1", folder.path()), "x\"\r\nEvil: 1").await;
-        assert_eq!(value(&list, "-headers"), None, "what is no entity tag is not sent");
     }
 
     #[tokio::test]
@@ -263,7 +265,7 @@ mod tests {
         let own = folder.path().join("own.pem");
         std::fs::write(&own, "OWN").unwrap();
         let mut spec = spec("https://bucket.example", &folder.path().join("cache"));
-        let list = arguments(&spec, "").await;
+        let list = arguments(&spec).await;
         assert_eq!(value(&list, "-tls_verify"), Some("1"));
         spec.tls_ca_file = Some(own.clone());
         let bundle = trusted(&spec).unwrap().unwrap();
@@ -274,7 +276,7 @@ mod tests {
     fn a_file_gets_none_of_the_options_that_are_fatal_for_it() {
         let list = Input::File("/m/a.mp4".into()).arguments();
         let list: Vec<String> = list.into_iter().map(|a| a.into_string().unwrap()).collect();
-        assert!(!list.iter().any(|a| a.contains("reconnect") || a == "-rw_timeout" || a == "-headers"));
+        assert!(!list.iter().any(|a| a.contains("reconnect") || a == "-rw_timeout"));
         assert_eq!(value(&list, "-protocol_whitelist"), Some("file"));
         assert_eq!(value(&list, "-i"), Some("file:/m/a.mp4"));
     }

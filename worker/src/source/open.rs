@@ -35,6 +35,8 @@ pub struct Opened {
     pub recipe: Recipe,
     /// Where in the item it begins, ms.
     pub from_ms: u64,
+    /// Where its bytes come from: `file`, `cache` or `bucket`.
+    pub source: &'static str,
 }
 
 /// Times of an item are exact to this, ms.
@@ -83,15 +85,15 @@ impl Opener {
         if let (Making::Copy, Some(why)) = (recipe.video, conform) {
             recipe = transcoded(recipe, why);
         }
-        let feed = self.start(&item, &info, &recipe, profile, from_ms).await?;
+        let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
         match ready(&feed, &recipe, from_ms).await {
-            Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
+            Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms, source }),
             Err(NotReady::Conform(why)) => {
                 drop(feed);
                 let recipe = transcoded(recipe, why);
-                let feed = self.start(&item, &info, &recipe, profile, from_ms).await?;
+                let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
                 match ready(&feed, &recipe, from_ms).await {
-                    Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms }),
+                    Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms, source }),
                     Err(NotReady::Conform(why) | NotReady::Broken(why)) => Err(why),
                 }
             }
@@ -106,13 +108,15 @@ impl Opener {
         recipe: &Recipe,
         profile: &Profile,
         from_ms: u64,
-    ) -> Result<Feed, String> {
+    ) -> Result<(Feed, &'static str), String> {
         let slot = if recipe.video == Making::Transcode { self.admission.enter()? } else { None };
         let input = object::input_of(item, self.objects.as_ref()).await?;
+        let source = input.source_of(item);
         let has_audio = recipe.audio != Making::Silent;
         let course =
             Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms).holding(slot);
-        Feed::run(course, shape_of(info, recipe, profile), has_audio, &self.alive)
+        let feed = Feed::run(course, shape_of(info, recipe, profile), has_audio, &self.alive)?;
+        Ok((feed, source))
     }
 }
 

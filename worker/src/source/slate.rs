@@ -13,8 +13,9 @@ use std::time::Duration;
 
 /// Length of the loop: two GOPs.
 const SECONDS: u32 = 4;
-/// Refilled below this much in hand, ms.
+/// Refilled below this much in hand, ms, or below this many pictures: more than the splice looks ahead.
 const LOW_MS: i64 = 1_000;
+const LOW_PICTURES: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(30);
 const MOST_BYTES: usize = 16 << 20;
 
@@ -75,7 +76,7 @@ impl Slate {
 
     /// Appends whole loops until enough is in hand.
     pub fn top_up(&self, buffer: &mut Buffer) {
-        while buffer.ahead_ms() < LOW_MS {
+        while buffer.ahead_ms() < LOW_MS || buffer.video.len() < LOW_PICTURES {
             let first = self.pictures[0].pts();
             let played = buffer.loops_ms;
             let shift = played.round() as i64 - first;

@@ -1,39 +1,44 @@
-//! Whether there is anything to play. Reads folders: not on the async thread.
+//! Whether there is anything to play.
 
-use crate::config::Config;
+use crate::error::Problem;
+use crate::media::library::Library;
 use state::channel::{FieldProblem, StreamConfig};
 use state::playlist::Playlist;
-use std::path::Path;
-
-/// Why nothing can be played from this folder; `None` when there is something.
-pub fn folder_problem(folder: &Path, prefix: &str) -> Option<String> {
-    match storage::local::list(folder, prefix) {
-        Err(error) => Some(error.to_string()),
-        Ok(files) if files.is_empty() => Some(format!(
-            "the media folder {} holds no media file{}; put video or audio files in it, or set STORAGE_LOCAL_DIR",
-            folder.display(),
-            if prefix.is_empty() { String::new() } else { format!(" whose key starts with {prefix:?}") }
-        )),
-        Ok(_) => None,
-    }
-}
+use std::sync::Arc;
+use storage::StorageError;
 
 /// What stands in the way of playing this channel's playlist. With `named`, every item of a list must exist,
 /// because someone has just asked for it; otherwise one is enough, and the worker skips the rest.
-pub fn problems(config: &Config, wish: &StreamConfig, named: bool) -> Vec<FieldProblem> {
-    match &wish.playlist {
-        Playlist::Storage => folder_problem(&config.media_dir, &config.media_prefix)
-            .map(|words| FieldProblem::at("/media", words))
-            .into_iter()
-            .collect(),
-        Playlist::List { items } => {
-            let missing = |key: &str| storage::local::path_of(&config.media_dir, key).is_none();
-            let gone: Vec<_> = items.iter().enumerate().filter(|(_, item)| missing(&item.key)).collect();
-            if !named && gone.len() < items.len() {
-                return Vec::new();
-            }
-            let words = format!("is not in the media folder {}", config.media_dir.display());
-            gone.into_iter().map(|(i, _)| FieldProblem::at(format!("/media/{i}"), &words)).collect()
+///
+/// # Errors
+/// 422 what is missing, and what must be mended at the storage; 503 the storage is away for now.
+pub async fn check(library: &Arc<Library>, wish: &StreamConfig, named: bool) -> Result<(), Problem> {
+    let problems = match &wish.playlist {
+        Playlist::Storage => {
+            let files = library.files().await.map_err(refused)?;
+            let empty = files.is_empty().then(|| FieldProblem::at("/media", library.emptiness()));
+            empty.into_iter().collect()
         }
+        Playlist::List { items } => {
+            let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
+            let missing = library.missing(&keys).await.map_err(refused)?;
+            if named || missing.len() == keys.len() { absent(library, &keys, &missing) } else { Vec::new() }
+        }
+    };
+    if problems.is_empty() { Ok(()) } else { Err(Problem::invalid(problems)) }
+}
+
+fn absent(library: &Library, keys: &[&str], missing: &[&str]) -> Vec<FieldProblem> {
+    let missing: std::collections::HashSet<&str> = missing.iter().copied().collect();
+    let words = format!("is not in {}", library.place_words());
+    let gone = keys.iter().enumerate().filter(|(_, key)| missing.contains(*key));
+    gone.map(|(i, _)| FieldProblem::at(format!("/media/{i}"), &words)).collect()
+}
+
+fn refused(error: StorageError) -> Problem {
+    if error.is_worth_retrying() {
+        Problem::unavailable(error.to_string())
+    } else {
+        Problem::invalid(vec![FieldProblem::at("/media", error.to_string())])
     }
 }

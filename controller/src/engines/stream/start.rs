@@ -28,7 +28,7 @@ pub async fn start(house: &House, channel: ChannelId, changes: Changes) -> Resul
     let named = changes.names_media();
     let mut wish = changes.apply(wish, &house.keyring).map_err(Problem::invalid)?;
     check_outputs(house, &wish)?;
-    check_media(house, &wish, named).await?;
+    media::check(&house.library, &wish, named).await?;
     check_tools(house).await?;
     switch_on(&mut wish);
     turn.put(wish).await?;
@@ -113,12 +113,6 @@ fn not_shared<'a>(
         }
     }
     Ok(())
-}
-
-async fn check_media(house: &House, wish: &StreamConfig, named: bool) -> Result<(), Problem> {
-    let (config, wish) = (house.config.clone(), wish.clone());
-    let problems = crate::off_thread(move || media::problems(&config, &wish, named)).await;
-    if problems.is_empty() { Ok(()) } else { Err(Problem::invalid(problems)) }
 }
 
 async fn check_tools(house: &House) -> Result<(), Problem> {

@@ -4,6 +4,7 @@
 use super::unknown;
 use crate::engines::House;
 use crate::error::Problem;
+use crate::media;
 use crate::supervisor::air::{Air, Is};
 use crate::supervisor::seen::Sight;
 use crate::wishes::destinations::Wanted;
@@ -55,6 +56,8 @@ pub struct Status {
     hls: HlsShown,
     failed_items: Vec<ItemFailure>,
     counts: Counts,
+    /// What the copies on this machine were good for; null where media are files.
+    cache: Option<media::Counts>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,7 +121,8 @@ pub fn status(house: &House, channel: &ChannelId) -> Result<Status, Problem> {
     let wish = house.wishes.get(channel).ok_or_else(|| unknown(channel))?;
     let wanted = house.keyring.of(&wish);
     let sight = house.supervisor.sight(channel).unwrap_or_else(|| unseen(&wish));
-    Ok(shown(wish, &wanted, sight, state::now()))
+    let cache = house.media.of(channel);
+    Ok(Status { cache, ..shown(wish, &wanted, sight, state::now()) })
 }
 
 fn unseen(wish: &StreamConfig) -> Sight {
@@ -160,6 +164,7 @@ fn shown(wish: StreamConfig, wanted: &[Wanted], sight: Sight, now: Timestamp) ->
         destinations,
         failed_items: beat.map(|beat| beat.failed_items.clone()).unwrap_or_default(),
         counts: beat.map(|beat| beat.counts).unwrap_or_default(),
+        cache: None,
     }
 }
 

@@ -1,0 +1,302 @@
+//! What a bucket and the way to it do on a bad day, one by one: every picture is sent, or the status says why not and
+//! the next item follows. Nothing is cut short without a word.
+
+use anyhow::Result;
+use e2e::analysis::{Limits, judge};
+use e2e::media::Clip;
+use e2e::recording::Recording;
+use e2e::rig::front::{Fault, Front, Request};
+use e2e::rig::s3::{self, S3};
+use e2e::rig::sink::Sink;
+use e2e::rig::worker::{self, Worker};
+use e2e::runs::runs;
+use e2e::zoo::{self, Animal};
+use serde_json::json;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+const WHOLE: Duration = Duration::from_secs(120);
+const FAULTY: &str = "10-faulty.mp4";
+/// Rather less than the faulty clip has, so that its body is never whole.
+const PIECE: usize = 300_000;
+/// 1.5 Mbit/s whatever the picture shows, so that bytes last as long as they do in real media.
+const EVEN: &[&str] = &[
+    "-c:v",
+    "libx264",
+    "-preset",
+    "veryfast",
+    "-bf",
+    "2",
+    "-b_strategy",
+    "0",
+    "-g",
+    "60",
+    "-sc_threshold",
+    "0",
+    "-b:v",
+    "1500k",
+    "-minrate",
+    "1500k",
+    "-maxrate",
+    "1500k",
+    "-bufsize",
+    "1500k",
+    "-x264-params",
+    "nal-hrd=cbr",
+];
+
+/// The item that something happens to, with its index in front.
+fn faulty(seconds: f64) -> Animal {
+    let clip = Clip::plain(FAULTY, 10).lasting(seconds);
+    Animal::new(Clip { video: EVEN, container: &["-movflags", "+faststart"], ..clip })
+}
+
+/// The item after it.
+fn next() -> Animal {
+    Animal::new(Clip::plain("11-next.mp4", 11).lasting(2.0))
+}
+
+/// A worker that plays the faulty item and the next one out of a bucket behind a front, once.
+struct Scene {
+    items: Vec<Animal>,
+    s3: S3,
+    front: Front,
+    sink: Sink,
+}
+
+impl Scene {
+    fn set(seconds: f64) -> Result<Self> {
+        let items = vec![faulty(seconds), next()];
+        let s3 = S3::start()?;
+        zoo::put_into(&s3.bucket(), &items)?;
+        let front = Front::start(s3.address())?;
+        Ok(Self { items, s3, front, sink: Sink::start()? })
+    }
+
+    fn play(&self, link_ttl_s: u64) -> Result<Worker> {
+        Worker::start(json!({
+            "items": worker::objects(&self.s3.bucket(), &self.items)?,
+            "loop": false,
+            "destinations": [worker::destination(&self.sink.url())],
+            "storage": s3::settings(&self.front.url(), link_ttl_s),
+        }))
+    }
+
+    fn recording(&mut self) -> Result<Recording> {
+        self.sink.wait_for("close", 1, SOON)?;
+        self.sink.end();
+        Recording::read(&self.sink.recording(1))
+    }
+
+    /// Every picture of both items was sent, without a seam, and nothing was reported.
+    fn assert_whole(&mut self, worker: &Worker) -> Result<()> {
+        let verdict = judge(&self.recording()?, &self.items, &Limits::default());
+        let context = || format!("{}\n{}", self.front.table(), worker.tail());
+        assert!(verdict.problems.is_empty(), "\n{verdict}\n{}", context());
+        assert_eq!(worker.events("fallback.started"), Vec::<serde_json::Value>::new(), "{}", context());
+        assert_eq!(worker.reason(FAULTY), None, "{}", context());
+        Ok(())
+    }
+
+    /// The next item was sent whole, and the reason why the faulty one was left holds these words.
+    fn assert_left(&mut self, worker: &Worker, words: &str) -> Result<()> {
+        let recording = self.recording()?;
+        let context = || format!("{}\n{}", self.front.table(), worker.tail());
+        let reason = worker.reason(FAULTY).unwrap_or_default();
+        assert!(reason.contains(words), "the reason is {reason:?}\n{}", context());
+        let runs = runs(&recording);
+        let last = runs.last().map(|run| (run.item, run.pictures.len()));
+        assert_eq!(last, Some((11, 60)), "{}", context());
+        for run in &runs {
+            let numbers: Vec<u16> = run.pictures.iter().map(|picture| picture.0).collect();
+            let expected: Vec<u16> = (0..numbers.len() as u16).collect();
+            assert_eq!(numbers, expected, "item {}\n{}", run.item, context());
+        }
+        Ok(())
+    }
+}
+
+fn reads_faulty(request: &Request) -> bool {
+    request.reads(FAULTY)
+}
+
+#[test]
+fn a_connection_that_is_reset_again_and_again_costs_no_picture() -> Result<()> {
+    let mut scene = Scene::set(10.0)?;
+    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)
+}
+
+#[test]
+fn a_body_that_ends_too_early_costs_no_picture() -> Result<()> {
+    let mut scene = Scene::set(10.0)?;
+    scene.front.tell(|r| if reads_faulty(r) { Fault::EndEarly { after: PIECE } } else { Fault::None });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)
+}
+
+#[test]
+fn a_link_that_expires_while_it_is_read_is_signed_anew() -> Result<()> {
+    let mut scene = Scene::set(20.0)?;
+    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
+    let mut worker = scene.play(2)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)?;
+    let reads: Vec<Request> =
+        scene.front.answered().into_iter().map(|a| a.request).filter(reads_faulty).collect();
+    let span = |from: &Request, to: &Request| to.at.saturating_sub(from.at) > Duration::from_secs(4);
+    let (first, last) = (reads.first().cloned(), reads.last().cloned());
+    let (Some(first), Some(last)) = (first, last) else { panic!("nothing was read") };
+    assert!(span(&first, &last) && first.path != last.path, "{}", scene.front.table());
+    // The first link is dead by now, so it was not that one which served the end.
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    let status = agent.get(format!("{}{}", scene.s3.url(), first.path)).call()?.status();
+    assert_eq!(status, 403);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_busy_for_a_moment_costs_no_picture() -> Result<()> {
+    let mut scene = Scene::set(10.0)?;
+    let mut busy = 0;
+    scene.front.tell(move |r| {
+        busy += usize::from(reads_faulty(r));
+        // Two refusals, a piece, two refusals, a piece.
+        match (reads_faulty(r), busy % 3) {
+            (true, 1 | 2) => Fault::Status(503),
+            (true, _) => Fault::Reset { after: PIECE * 2 },
+            (false, _) => Fault::None,
+        }
+    });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)
+}
+
+#[test]
+fn a_refusal_that_outlasts_ffmpeg_is_outlasted_by_the_worker() -> Result<()> {
+    let mut scene = Scene::set(20.0)?;
+    // FFmpeg gives up a refused link after 4 s and 3 tries.
+    let mut refused = 0;
+    scene.front.tell(move |r| match r.from {
+        Some(from) if reads_faulty(r) && from > PIECE as u64 && refused < 3 => {
+            refused += 1;
+            Fault::Status(403)
+        }
+        Some(from) if reads_faulty(r) && from <= PIECE as u64 => Fault::Reset { after: PIECE * 4 },
+        _ => Fault::None,
+    });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)?;
+    assert!(worker.log().contains("reading broke off"), "FFmpeg did it alone\n{}", scene.front.table());
+    Ok(())
+}
+
+#[test]
+fn an_object_that_is_refused_for_ever_is_left_with_the_reason() -> Result<()> {
+    let mut scene = Scene::set(20.0)?;
+    scene.front.tell(|r| match r.from {
+        Some(from) if reads_faulty(r) && from > 0 => Fault::Status(403),
+        _ if reads_faulty(r) => Fault::Reset { after: PIECE },
+        _ => Fault::None,
+    });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_left(&worker, "403")
+}
+
+#[test]
+fn an_object_that_is_not_there_is_named_and_the_next_follows() -> Result<()> {
+    let mut scene = Scene::set(10.0)?;
+    let mut worker = {
+        let spec = scene.play(3600);
+        std::fs::remove_file(scene.s3.bucket().join(FAULTY))?;
+        spec?
+    };
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_left(&worker, "there is no media file")
+}
+
+#[test]
+fn an_object_that_vanishes_while_it_is_read_is_left_with_the_reason() -> Result<()> {
+    let mut scene = Scene::set(20.0)?;
+    let file = scene.s3.bucket().join(FAULTY);
+    scene.front.tell(move |r| {
+        if reads_faulty(r) && r.from > Some(0) {
+            let _ = std::fs::remove_file(&file);
+        }
+        if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None }
+    });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_left(&worker, "there is no media file")
+}
+
+#[test]
+fn an_object_that_is_replaced_while_it_is_read_is_left_and_never_mixed() -> Result<()> {
+    let mut scene = Scene::set(20.0)?;
+    let other = Animal::new(Clip { item: 12, ..faulty(20.0).clip }).clip.make()?;
+    let file = scene.s3.bucket().join(FAULTY);
+    scene.front.tell(move |r| {
+        if reads_faulty(r) && r.from > Some(0) {
+            let _ = std::fs::copy(&other, &file);
+        }
+        if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None }
+    });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_left(&worker, "was replaced in the bucket")
+}
+
+#[test]
+fn a_silence_on_the_line_is_cut_short_and_costs_no_picture() -> Result<()> {
+    let mut scene = Scene::set(26.0)?;
+    let mut stalls = 0;
+    scene.front.tell(move |r| {
+        // What is read by then lasts longer than the silence is borne.
+        let stalls_now = reads_faulty(r) && r.from.is_none_or(|from| from < 1_000_000) && stalls < 2;
+        stalls += usize::from(stalls_now);
+        let lasting = Duration::from_secs(60);
+        if stalls_now { Fault::Stall { after: 1_800_000, lasting } } else { Fault::None }
+    });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)
+}
+
+#[test]
+fn a_server_that_is_away_for_a_few_seconds_costs_no_picture() -> Result<()> {
+    let mut scene = Scene::set(24.0)?;
+    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: 1_500_000 } } else { Fault::None });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for("item.started", 1, SOON)?;
+    scene.s3.go_away();
+    // Longer than FFmpeg tries.
+    scene.front.wait_for("a request in vain", SOON, |a| a.status == 0)?;
+    std::thread::sleep(Duration::from_secs(6));
+    scene.s3.come_back()?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)
+}
+
+#[test]
+fn a_way_that_is_too_slow_gives_the_slate_and_says_so() -> Result<()> {
+    let mut scene = Scene::set(20.0)?;
+    let bytes = scene.s3.bucket().join(FAULTY).metadata()?.len() as usize;
+    let per_second = bytes * 8 / 10 / 20;
+    scene.front.tell(move |r| if reads_faulty(r) { Fault::Slow { per_second } } else { Fault::None });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    let recording = scene.recording()?;
+    let context = || format!("{}\n{}", scene.front.table(), worker.tail());
+    let fallbacks = worker.events("fallback.started");
+    assert!(fallbacks.iter().any(|f| f["reason"] == "the item has stalled"), "{}", context());
+    let runs = runs(&recording);
+    assert_eq!(runs.last().map(|run| (run.item, run.pictures.len())), Some((11, 60)), "{}", context());
+    assert_eq!(recording.decode_errors, Vec::<String>::new(), "{}", context());
+    Ok(())
+}
