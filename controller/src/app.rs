@@ -21,6 +21,7 @@ use crate::http::{Desk, Shared, router, serve};
 use crate::machine::{self, AdminToken};
 use crate::media::{self, library::Library};
 use crate::notify::Notifier;
+use crate::prepare::{self, Preparer};
 use crate::successor::{Doors, Successor};
 use crate::supervisor::air::Is;
 use crate::supervisor::brief::Briefing;
@@ -67,10 +68,12 @@ async fn live(config: Arc<Config>, successor: Successor) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let doors = Doors::open(&config)?;
     let notifier = Notifier::of_this_process();
-    let (desk, supervisor) = furnish(config, &doors).await?;
+    let (desk, supervisor, preparer) = furnish(config, &doors).await?;
+    let prepare = desk.house.prepare.clone();
     let handle = desk.house.supervisor.clone();
     tell(&desk, &doors).await?;
     let mut workers = tokio::spawn(supervisor.run());
+    let preparing = tokio::spawn(preparer.run());
     let mut api = Api::open(&doors, &desk)?;
     let (address, version) = (doors.http.local_addr()?, env!("CARGO_PKG_VERSION"));
     tracing::info!(%address, version, program = %successor.program().display(), "listening");
@@ -91,6 +94,10 @@ async fn live(config: Arc<Config>, successor: Successor) -> anyhow::Result<()> {
         notifier.ready("listening; the reload failed");
     }
     pulse.abort();
+    prepare.leave();
+    if tokio::time::timeout(LEAVE_WITHIN, preparing).await.is_err() {
+        tracing::error!("a job that prepares a file does not end");
+    }
     api.close().await;
     tracing::info!("ended");
     Ok(())
@@ -159,7 +166,7 @@ async fn keep_alive(notifier: Notifier, handle: Handle) {
 }
 
 /// Makes everything that a request can ask for.
-async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, Supervisor)> {
+async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, Supervisor, Preparer)> {
     let token = AdminToken::load_or_make(&config.state_dir)?;
     let keyring = Arc::new(Keyring::new(machine::master_key(&config)?, &config));
     let wishes = Arc::new(Wishes::load(&config)?);
@@ -173,6 +180,8 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
     let briefing = Arc::new(Briefing { config: config_, keyring: keyring_, library: library_, tools });
     let calls = UnixListener::from_std(doors.socket.try_clone()?)?;
     let (supervisor, handle) = supervisor::open(config.clone(), wishes.clone(), briefing.clone(), calls)?;
+    let (preparer, prepare) =
+        prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone())?;
     let media = media::start(&config, library.clone(), wishes.clone(), handle.clone())?;
     let house = House {
         config,
@@ -182,11 +191,12 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
         media,
         briefing,
         supervisor: handle,
+        prepare,
         started: Instant::now(),
         checkup: Checkup::default(),
         reload_failed: Mutex::default(),
     };
-    Ok((Arc::new(Desk { house, token, segments: Segments::new(MOST) }), supervisor))
+    Ok((Arc::new(Desk { house, token, segments: Segments::new(MOST) }), supervisor, preparer))
 }
 
 /// Says what is missing, and leaves the address for whoever asked for port 0.

@@ -37,6 +37,8 @@ stream-controller: keeps live channels on the air. Configured by environment var
   TLS_CA_FILE          certificates to trust besides the system's, PEM
   MASTER_KEY           64 hexadecimal digits that seal stream keys (STATE_DIR/master.key, made when missing)
   WORKER_PATH          the worker program (stream-worker beside this one)
+  PREPARE              on or off (on): files that do not fit their channel are prepared once
+  PREPARE_PART_SECONDS an interrupted preparation loses at most this much of a file, 2 to 3600 (60)
   LOG_LEVEL            trace, debug, info, warn, error (info)
   LOG_FORMAT           text or json (text)
 
@@ -99,6 +101,10 @@ pub struct Config {
     pub master_key: Option<Secret>,
     /// The worker program; absolute.
     pub worker: PathBuf,
+    /// Whether files that do not fit are prepared.
+    pub prepares: bool,
+    /// Length of the parts in which they are, s.
+    pub prepare_part_s: u32,
     /// A filter for `tracing`.
     pub log_level: String,
     /// How log lines look.
@@ -168,6 +174,8 @@ impl Config {
             tls_ca_file: read.file("TLS_CA_FILE"),
             master_key: read.master_key(),
             worker: read.path_or("WORKER_PATH", surroundings.program.with_file_name("stream-worker")),
+            prepares: read.prepares(),
+            prepare_part_s: read.prepare_part_s(),
             log_level: read.log_level(),
             log_format: read.log_format(),
             notices: read.notices(storage.provider),
@@ -273,6 +281,27 @@ impl Reader<'_> {
         Some(key)
     }
 
+    fn prepares(&mut self) -> bool {
+        match self.text("PREPARE").as_deref() {
+            None | Some("on") => true,
+            Some("off") => false,
+            Some(other) => {
+                self.problems.push(format!("PREPARE={other:?} must be on or off"));
+                true
+            }
+        }
+    }
+
+    fn prepare_part_s(&mut self) -> u32 {
+        let text = self.text("PREPARE_PART_SECONDS").unwrap_or_else(|| "60".to_owned());
+        let seconds = text.parse().ok().filter(|s| (2..=3600).contains(s));
+        seconds.unwrap_or_else(|| {
+            self.problems
+                .push(format!("PREPARE_PART_SECONDS={text:?} must be a number of seconds, 2 to 3600"));
+            60
+        })
+    }
+
     fn log_level(&mut self) -> String {
         let text = self.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
         if EnvFilter::try_new(&text).is_err() {
@@ -376,13 +405,15 @@ mod tests {
             ("YOUTUBE_STREAM_KEY", "abcd efgh"),
             ("MASTER_KEY", "deadbeef"),
             ("LOG_FORMAT", "xml"),
+            ("PREPARE", "yes"),
+            ("PREPARE_PART_SECONDS", "1"),
             ("CORS_ORIGINS", "https://a.example, b.example/x"),
             ("TRUSTED_PROXIES", "10.0.0.0/33"),
             ("TLS_CA_FILE", "missing.pem"),
         ])
         .unwrap_err();
         // Of storage: the bucket, the account and two keys are missing.
-        assert_eq!(problems.len(), 13, "{problems:#?}");
+        assert_eq!(problems.len(), 15, "{problems:#?}");
         let text = problems.join("\n");
         assert!(
             text.contains("STORAGE_BUCKET is not set")

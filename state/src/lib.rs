@@ -10,6 +10,7 @@ pub mod ids;
 pub mod mask;
 pub mod phase;
 pub mod playlist;
+pub mod prepared;
 pub mod profile;
 pub mod restart;
 pub mod rotate;

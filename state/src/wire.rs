@@ -123,6 +123,9 @@ pub struct WorkerSpec {
     /// Where to go on; `None` starts with the first item.
     #[serde(default)]
     pub cursor: Option<Cursor>,
+    /// Whether files that do not fit are prepared: only then may one be passed over until it is.
+    #[serde(default)]
+    pub prepares: bool,
 }
 
 fn yes() -> bool {

@@ -23,7 +23,8 @@ const OPEN_GOP: &[&str] = &[
     "-b:v",
     "800k",
 ];
-const HEVC: &[&str] =
+/// HEVC, which no platform takes over RTMP.
+pub const HEVC: &[&str] =
     &["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none", "-tag:v", "hvc1"];
 /// Two of five frames are left out, which makes steps of one and three frames; those with a mark stay.
 const UNEVEN: &[&str] = &[

@@ -8,6 +8,7 @@ pub mod media;
 pub mod output;
 pub mod pace;
 pub mod playlist;
+pub mod prepare;
 pub mod programme;
 pub mod report;
 pub mod retry;

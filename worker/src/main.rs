@@ -3,15 +3,17 @@
 
 use anyhow::{Context, bail};
 use state::ids::{ChannelId, Ulid};
+use state::prepared::Said;
 use state::seen::LastWords;
-use state::wire::{Hello, ToWorker, WorkerSpec};
+use state::wire::{Hello, MAX_LINE, ToWorker, WorkerSpec};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use stream_worker::lock::{ChannelLock, LockError};
 use stream_worker::session::{self, Ended, Line};
-use stream_worker::{link, log};
+use stream_worker::{link, log, prepare};
 use tokio::sync::mpsc;
 
 const HELP: &str = "\
@@ -20,10 +22,12 @@ stream-worker plays one channel. The controller starts it; by hand it is for fin
 Usage:
   stream-worker --channel ID --run ULID --socket PATH [--log FILE]
   stream-worker --spec FILE     play what FILE says (JSON, mode 0600: it holds stream keys)
+  stream-worker --prepare       prepare the one file that the line of JSON on stdin names, at the lowest priority,
+                                and tell the progress as lines of JSON on stdout
 
   --log FILE   stderr writes into FILE, which is to be put aside when it gets long
 
-Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 another worker holds the channel,
+Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 another worker holds the channel or the file,
 4 the controller did not answer.
 ";
 const SPEC_DEADLINE: Duration = Duration::from_secs(30);
@@ -35,6 +39,7 @@ const LOCK_TRIES: u32 = 40;
 enum Call {
     Socket { channel: ChannelId, run: Ulid, socket: PathBuf, log: Option<PathBuf> },
     File(PathBuf),
+    Prepare,
     Print(&'static str),
 }
 
@@ -44,13 +49,12 @@ fn main() -> ExitCode {
         Err(error) => return fail(2, &error),
     };
     if let Call::Print(text) = call {
-        use std::io::Write;
         let _ = std::io::stdout().write_all(text.as_bytes());
         return ExitCode::SUCCESS;
     }
     log::start(match &call {
         Call::Socket { log, .. } => log.clone(),
-        Call::File(_) | Call::Print(_) => None,
+        Call::File(_) | Call::Prepare | Call::Print(_) => None,
     });
     // One thread for everything: FFmpeg's leash is tied to the thread that spawns it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
@@ -64,13 +68,13 @@ fn main() -> ExitCode {
 }
 
 fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
-    use std::io::Write;
     let _ = writeln!(std::io::stderr(), "stream-worker: {error:#}");
     ExitCode::from(code)
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
     let (mut channel, mut run, mut socket, mut spec, mut log) = (None, None, None, None, None);
+    let mut prepare = false;
     let mut arguments = arguments.peekable();
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{name} needs a value; see --help"));
@@ -83,14 +87,18 @@ fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
             "--run" => run = Some(Ulid::from_text(&value()?)),
             "--socket" => socket = Some(PathBuf::from(value()?)),
             "--log" => log = Some(PathBuf::from(value()?)),
+            "--prepare" => prepare = true,
             "--spec" => spec = Some(PathBuf::from(value()?)),
             _ => bail!("unknown argument {name:?}; see --help"),
         }
     }
-    match (channel, run, socket, spec) {
-        (None, None, None, Some(file)) => Ok(Call::File(file)),
-        (Some(channel), Some(run), Some(socket), None) => Ok(Call::Socket { channel, run, socket, log }),
-        _ => bail!("give --channel, --run and --socket, or --spec alone; see --help"),
+    match (channel, run, socket, spec, prepare) {
+        (None, None, None, None, true) => Ok(Call::Prepare),
+        (None, None, None, Some(file), false) => Ok(Call::File(file)),
+        (Some(channel), Some(run), Some(socket), None, false) => {
+            Ok(Call::Socket { channel, run, socket, log })
+        }
+        _ => bail!("give --channel, --run and --socket, or --spec alone, or --prepare alone; see --help"),
     }
 }
 
@@ -117,6 +125,7 @@ async fn play(call: Call) -> anyhow::Result<ExitCode> {
             }
             ended.map(|(code, _)| ExitCode::from(code))
         }
+        Call::Prepare => prepare().await,
         Call::Print(_) => Ok(ExitCode::SUCCESS),
     }
 }
@@ -169,6 +178,27 @@ fn line_to_nobody() -> Line {
     });
     let (_, down) = mpsc::channel(1);
     Line { up, down }
+}
+
+/// Prepares one file. Whoever started this reads stdout; when nobody does any more, the job ends.
+async fn prepare() -> anyhow::Result<ExitCode> {
+    let mut line = String::new();
+    BufReader::new(std::io::stdin().take(MAX_LINE as u64))
+        .read_line(&mut line)
+        .context("read the job from stdin")?;
+    let job = serde_json::from_str(&line).context("understand the job on stdin")?;
+    prepare::give_way();
+    let mut tell = |said: &Said| {
+        let mut line = serde_json::to_vec(said).map_err(std::io::Error::other)?;
+        line.push(b'\n');
+        std::io::stdout().lock().write_all(&line)
+    };
+    let said = match prepare::run(&job, &mut tell).await {
+        Err(why) if why == prepare::BUSY => return Ok(fail(3, &anyhow::Error::msg(why))),
+        said => said.map_err(anyhow::Error::msg)?,
+    };
+    tell(&said).context("nobody listens")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read_spec(path: &Path) -> anyhow::Result<WorkerSpec> {

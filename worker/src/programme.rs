@@ -8,6 +8,7 @@ use crate::source::open::{Opened, Opener};
 use crate::source::probe::MediaInfo;
 use crate::source::recipe;
 use state::ids::Ulid;
+use state::prepared::WAITS;
 use state::profile::Profile;
 use state::wire::{ItemFailure, ItemSpec, NextSeen};
 use std::collections::{HashMap, VecDeque};
@@ -69,6 +70,8 @@ pub struct Programme {
     /// Files whose picture must not be copied again, and why.
     conform: HashMap<String, String>,
     failures: VecDeque<ItemFailure>,
+    /// Since the last item that could be opened, one was passed over only because it will be prepared.
+    some_wait: bool,
 }
 
 impl Programme {
@@ -95,6 +98,7 @@ impl Programme {
             ask_at: None,
             conform: HashMap::new(),
             failures: VecDeque::new(),
+            some_wait: false,
         }
     }
 
@@ -110,6 +114,11 @@ impl Programme {
         match self.playlist.step() {
             Step::Open(item, _) => self.open(item),
             Step::Finished => self.finished = true,
+            Step::AllFailed if std::mem::take(&mut self.some_wait) => {
+                // Better late pictures than none.
+                self.opener.admission.must = true;
+                self.playlist.retry();
+            }
             Step::AllFailed => {
                 self.rounds_failed += 1;
                 let wait = retry::nothing_playable(self.rounds_failed, spread());
@@ -132,6 +141,10 @@ impl Programme {
         let conform = self.conform.get(&item.key).cloned();
         let from_ms = std::mem::take(&mut self.from_ms);
         tokio::spawn(async move {
+            if let Some(opened) = opener.open_prepared(&item, &profile, from_ms).await {
+                let _ = events.send(Event::Opened(Box::new(Ok(opened)))).await;
+                return;
+            }
             let info = match known {
                 Some(info) => Ok(info),
                 None => opener.probe(&item).await,
@@ -151,11 +164,13 @@ impl Programme {
             Ok(opened) => {
                 self.playlist.succeeded();
                 self.rounds_failed = 0;
+                (self.some_wait, self.opener.admission.must) = (false, false);
                 self.ready.push_back(opened);
                 None
             }
             Err(reason) => {
                 self.playlist.failed();
+                self.some_wait |= reason == WAITS;
                 Some(self.note_failure(item.key, reason, now))
             }
         }

@@ -7,6 +7,7 @@ use crate::pace::Pace;
 use crate::playlist::Playlist;
 use crate::programme::{self, Found, Programme};
 use crate::report::Report;
+use crate::source::admission::Admission;
 use crate::source::child::Tools;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
@@ -119,7 +120,8 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
         tracing::error!(reason = %why, "no object can be played; look at the STORAGE_ variables");
         None
     });
-    Opener { tools, alive, objects }
+    let admission = Admission::new(&spec.cache_dir, spec.prepares);
+    Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission }
 }
 
 struct Signals {

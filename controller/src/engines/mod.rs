@@ -6,6 +6,7 @@ pub mod stream;
 use crate::config::Config;
 use crate::media::Media;
 use crate::media::library::Library;
+use crate::prepare;
 use crate::supervisor::Handle;
 use crate::supervisor::brief::Briefing;
 use crate::wishes::Wishes;
@@ -29,6 +30,8 @@ pub struct House {
     pub briefing: Arc<Briefing>,
     /// Makes it so, and knows what is seen.
     pub supervisor: Handle,
+    /// Prepares files that do not fit.
+    pub prepare: prepare::Handle,
     /// When the controller started.
     pub started: Instant,
     /// Why the program that should have taken our place could not.

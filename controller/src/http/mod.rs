@@ -7,6 +7,7 @@ mod frame;
 mod health;
 mod hls;
 mod media_cache;
+mod media_prepare;
 mod respond;
 pub mod router;
 pub mod segments;

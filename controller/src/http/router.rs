@@ -1,6 +1,8 @@
 //! All routes on one screen, and what every request goes through.
 
-use super::{Shared, auth, frame, health, hls, media_cache, streams_start, streams_status, streams_stop};
+use super::{
+    Shared, auth, frame, health, hls, media_cache, media_prepare, streams_start, streams_status, streams_stop,
+};
 use axum::Router;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -19,6 +21,7 @@ pub fn router(desk: Shared) -> Router {
         .route("/streams/start", post(streams_start::start))
         .route("/streams/stop", post(streams_stop::stop))
         .route("/streams/status", get(streams_status::status))
+        .route("/api/media/prepare", get(media_prepare::list).post(media_prepare::ask))
         .route("/api/media/cache", get(media_cache::cache))
         .route_layer(from_fn_with_state(desk.clone(), auth::require_token));
     let api = Router::new().route("/health", get(health::health)).merge(for_admins);

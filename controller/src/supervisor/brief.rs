@@ -8,8 +8,10 @@ use state::channel::StreamConfig;
 use state::ids::Ulid;
 use state::playlist::{Item, Playlist};
 use state::secret::Secret;
+use state::storage::StorageSettings;
 use state::wire::{Cursor, DestinationSpec, HlsSpec, ItemSpec, MediaAt, WorkerSpec};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use storage::MediaFile;
 
@@ -45,7 +47,7 @@ impl Briefing {
         let tools = self.tools();
         WorkerSpec {
             channel: wish.id.clone(),
-            storage: self.library.is_bucket().then(|| self.library.settings().clone()),
+            storage: self.storage(),
             name: wish.name.clone(),
             run: facts.run,
             epoch: facts.epoch,
@@ -64,8 +66,9 @@ impl Briefing {
             ffmpeg: tools.ffmpeg,
             ffprobe: tools.ffprobe,
             tls_ca_file: self.config.tls_ca_file.clone(),
-            cache_dir: self.config.state_dir.join("cache"),
+            cache_dir: self.cache_dir(),
             cursor: facts.cursor,
+            prepares: self.config.prepares,
         }
     }
 
@@ -74,6 +77,29 @@ impl Briefing {
     pub async fn items(&self, wish: &StreamConfig) -> Vec<ItemSpec> {
         let files = self.library.files_or_old_ones().await;
         items_of(wish, &self.library, &files)
+    }
+
+    /// The items behind keys of the library, wherever they are played; `None` for each that is not in it. With
+    /// `anew` a bucket is listed, else what was listed last is used.
+    pub async fn items_by_key(&self, keys: &[String], anew: bool) -> Vec<Option<ItemSpec>> {
+        let files = match self.library.is_bucket() && !anew {
+            true => self.library.known_files(),
+            false => self.library.files_or_old_ones().await,
+        };
+        let find = |key: &String| files.iter().find(|file| file.key == *key).cloned();
+        keys.iter()
+            .map(|key| find(key).map(|file| spec_of(&self.library, Ulid::from_text(key), file)))
+            .collect()
+    }
+
+    /// Things that can be made again: the slate, copies of media, prepared media.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.config.state_dir.join("cache")
+    }
+
+    /// How workers reach the bucket; `None` where media are files.
+    pub fn storage(&self) -> Option<StorageSettings> {
+        self.library.is_bucket().then(|| self.library.settings().clone())
     }
 
     fn destinations(&self, wish: &StreamConfig) -> Vec<DestinationSpec> {

@@ -115,6 +115,8 @@ impl Plan {
         program::built("stream-worker")?;
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| kept(name)));
         command.env("STATE_DIR", self.state()).env("HLS_DIR", self.root().join("hls"));
+        // Tests of preparing switch it on; all others want the machine for themselves.
+        command.env("PREPARE", "off");
         command.env("STORAGE_LOCAL_DIR", self.media()).env("LOG_LEVEL", "debug");
         command
             .env("CONTROLLER_BIND", format!("127.0.0.1:{}", self.port))

@@ -46,15 +46,24 @@ pub fn file_argument(path: &Path) -> OsString {
 ///
 /// Call it from the thread that lives as long as the worker: the leash is tied to the spawning thread.
 pub fn command(program: &Path, environment: &[(&'static str, OsString)]) -> Command {
+    leashed(program, environment, 0)
+}
+
+/// The same, for a child that writes files: none larger than `most` bytes.
+pub fn writing_command(program: &Path, environment: &[(&'static str, OsString)], most: u64) -> Command {
+    leashed(program, environment, most)
+}
+
+fn leashed(program: &Path, environment: &[(&'static str, OsString)], largest_file: u64) -> Command {
     let mut command = Command::new(program);
     command.env_clear().envs(environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    leash(&mut command);
+    leash(&mut command, largest_file);
     command
 }
 
 #[allow(unsafe_code)]
-fn leash(command: &mut Command) {
+fn leash(command: &mut Command, largest_file: u64) {
     let parent = rustix::process::getpid();
     // SAFETY: between fork and exec only async-signal-safe system calls are made; nothing is allocated.
     unsafe {
@@ -65,7 +74,7 @@ fn leash(command: &mut Command) {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
             lower(Resource::Core, 0)?;
-            lower(Resource::Fsize, 0)?;
+            lower(Resource::Fsize, largest_file)?;
             lower(Resource::Nofile, 64)?;
             lower(Resource::As, MAX_MEMORY)
         });

@@ -1,5 +1,6 @@
 //! How an item's child is started, and started again where a link broke off: at which place, and with what left out.
 
+use super::admission::Slot;
 use super::buffer::{Buffer, End};
 use super::child::Tools;
 use super::object::Input;
@@ -28,6 +29,8 @@ pub struct Course {
     /// Where the feed's time 0 is in the item, ms.
     from_ms: u64,
     resume: Resume,
+    /// Held until the last child has ended.
+    _slot: Option<Slot>,
 }
 
 impl Course {
@@ -50,7 +53,13 @@ impl Course {
             profile: profile.clone(),
             from_ms,
             resume: Resume::new(whole),
+            _slot: None,
         }
+    }
+
+    /// The same, under the right to transcode live.
+    pub fn holding(self, slot: Option<Slot>) -> Self {
+        Self { _slot: slot, ..self }
     }
 
     /// The programs.

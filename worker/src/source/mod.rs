@@ -1,6 +1,7 @@
 //! Where media comes from: probing a file, deciding what to copy, running FFmpeg, and reading what it writes.
 //! Nothing here knows of the channel's timeline.
 
+pub mod admission;
 pub mod buffer;
 pub mod child;
 pub mod course;
@@ -9,6 +10,7 @@ pub mod flv;
 pub mod link_server;
 pub mod object;
 pub mod open;
+pub mod prepared;
 pub mod probe;
 pub mod recipe;
 pub mod resume;

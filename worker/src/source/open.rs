@@ -1,5 +1,6 @@
 //! Opening an item: probe it, decide, start FFmpeg, and look at the first seconds before it may go on the air.
 
+use super::admission::Admission;
 use super::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
 use super::child::Tools;
 use super::course::Course;
@@ -10,6 +11,7 @@ use super::recipe::{self, Recipe};
 use crate::media::Shape;
 use state::profile::Profile;
 use state::wire::{ItemSpec, Making};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -49,6 +51,10 @@ pub struct Opener {
     pub alive: Alive,
     /// The bucket, where there is one that can be used.
     pub objects: Option<Arc<Objects>>,
+    /// Where what was prepared is.
+    pub cache_dir: PathBuf,
+    /// Whether there is time for a live transcode.
+    pub admission: Admission,
 }
 
 impl Opener {
@@ -103,10 +109,12 @@ impl Opener {
         profile: &Profile,
         from_ms: u64,
     ) -> Result<(Feed, &'static str), String> {
+        let slot = if recipe.video == Making::Transcode { self.admission.enter()? } else { None };
         let input = object::input_of(item, self.objects.as_ref()).await?;
         let source = input.source_of(item);
         let has_audio = recipe.audio != Making::Silent;
-        let course = Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms);
+        let course =
+            Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms).holding(slot);
         let feed = Feed::run(course, shape_of(info, recipe, profile), has_audio, &self.alive)?;
         let pictures = info.video.as_ref().and_then(|v| Some(v.begins_ms + v.duration_ms?));
         let pictures = pictures.and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());

@@ -191,7 +191,7 @@ pub fn slate_arguments(profile: &Profile, seconds: u32) -> Vec<OsString> {
 
 /// Scaled into the profile's picture with bars, square pixels, constant rate, 8 bit, BT.709 by name: the filter
 /// settings under which x264 writes the same parameter sets for every source.
-fn picture_filter(profile: &Profile, interlaced: bool) -> String {
+pub(crate) fn picture_filter(profile: &Profile, interlaced: bool) -> String {
     let Profile { width, height, fps, .. } = profile;
     let deinterlace = if interlaced { "yadif=deint=interlaced," } else { "" };
     format!(
@@ -202,7 +202,7 @@ fn picture_filter(profile: &Profile, interlaced: bool) -> String {
 }
 
 /// x264 at a constant rate with closed GOPs of 2 s; never CRF, whose value would change the picture parameter set.
-fn encoder(profile: &Profile) -> Vec<OsString> {
+pub(crate) fn encoder(profile: &Profile) -> Vec<OsString> {
     let gop = (profile.fps.per_second() * 2.0).round().max(1.0);
     let kbps = profile.video_kbps;
     words(&format!(
@@ -228,7 +228,7 @@ fn output() -> Vec<OsString> {
     words("-output_ts_offset 10 -flush_packets 0 -f flv -flvflags no_duration_filesize pipe:1")
 }
 
-fn words(text: &str) -> Vec<OsString> {
+pub(crate) fn words(text: &str) -> Vec<OsString> {
     text.split_whitespace().map(OsString::from).collect()
 }
 

@@ -1,0 +1,218 @@
+//! Preparing files that do not fit their channel: the list of what is to be done ([`list`]), the one process of this
+//! host that does it ([`job`]), what channels show to be needed ([`watch`]), and what people ask for ([`ask`]).
+//!
+//! The list is on disk, so that a restart goes on with it; a job goes on where it was by what it left in the cache.
+
+pub mod ask;
+mod job;
+pub mod list;
+mod watch;
+
+use crate::config::Config;
+use crate::supervisor::Handle as Supervisor;
+use crate::supervisor::brief::Briefing;
+use crate::wishes::Wishes;
+use anyhow::Context;
+use job::Outcome;
+use list::{Entry, List, Next, Wanted};
+use state::atomic;
+use state::prepared;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often channels are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The way to the list. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    file: PathBuf,
+    list: Mutex<List>,
+    /// There is something new to do.
+    news: Notify,
+    /// The controller ends.
+    leave: Notify,
+    leaving: AtomicBool,
+}
+
+/// Does what is on the list.
+pub struct Preparer {
+    handle: Handle,
+    config: Arc<Config>,
+    wishes: Arc<Wishes>,
+    briefing: Arc<Briefing>,
+    supervisor: Supervisor,
+}
+
+/// Loads the list.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub fn open(
+    config: Arc<Config>,
+    wishes: Arc<Wishes>,
+    briefing: Arc<Briefing>,
+    supervisor: Supervisor,
+) -> anyhow::Result<(Preparer, Handle)> {
+    let file = config.state_dir.join("prepare.json");
+    let list = load(&file)?;
+    let shared = Shared {
+        file,
+        list: Mutex::new(list),
+        news: Notify::new(),
+        leave: Notify::new(),
+        leaving: AtomicBool::new(false),
+    };
+    let handle = Handle { shared: Arc::new(shared) };
+    Ok((Preparer { handle: handle.clone(), config, wishes, briefing, supervisor }, handle))
+}
+
+fn load(file: &std::path::Path) -> anyhow::Result<List> {
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(List::default()),
+        Err(error) => return Err(error).with_context(|| file.display().to_string()),
+    };
+    let list: List = serde_json::from_slice(&text).with_context(|| {
+        format!("{} cannot be understood; remove it, and nothing but the list is lost", file.display())
+    })?;
+    Ok(list.resumed())
+}
+
+impl Handle {
+    /// Everything on the list, oldest first.
+    pub fn all(&self) -> Vec<Entry> {
+        self.lock().entries().to_vec()
+    }
+
+    /// Ends the present job and begins no other; it goes on at the next start.
+    pub fn leave(&self) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        self.shared.leave.notify_one();
+    }
+
+    /// Puts files on the list and saves it. `None` for each for which there is no room.
+    ///
+    /// # Errors
+    /// The list cannot be saved; what was asked for is done nevertheless.
+    async fn want(&self, wanted: Vec<Wanted>) -> std::io::Result<Vec<Option<Entry>>> {
+        let now = state::now();
+        let entries = {
+            let mut list = self.lock();
+            wanted.into_iter().map(|wanted| list.want(wanted, now)).collect()
+        };
+        self.shared.news.notify_one();
+        self.save().await.map(|()| entries)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.shared.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn save(&self) -> std::io::Result<()> {
+        let text = serde_json::to_vec_pretty(&*self.lock()).map_err(std::io::Error::other)?;
+        let file = self.shared.file.clone();
+        crate::off_thread(move || atomic::replace(&file, &text)).await
+    }
+
+    /// A list that cannot be saved is still worked off: what is lost is found to be needed again.
+    async fn save_or_tell(&self) {
+        if let Err(error) = self.save().await {
+            tracing::error!(%error, "the list of files to prepare cannot be saved");
+        }
+    }
+}
+
+impl Preparer {
+    /// Works the list off, one file at a time, until [`Handle::leave`].
+    pub async fn run(self) {
+        let this = &self;
+        let watching = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                this.look().await;
+            }
+        };
+        tokio::select! {
+            () = this.work() => {}
+            () = watching, if this.config.prepares => {}
+        }
+    }
+
+    async fn look(&self) {
+        let wanted = watch::wanted(&self.wishes, &self.supervisor, &self.briefing).await;
+        let new: Vec<_> = {
+            let list = self.handle.lock();
+            wanted.into_iter().filter(|wanted| list.is_news(wanted)).collect()
+        };
+        if new.is_empty() {
+            return;
+        }
+        for file in &new {
+            tracing::info!(channel.id = %file.channel, item.key = %file.item.key, "will be prepared");
+        }
+        if let Err(error) = self.handle.want(new).await {
+            tracing::error!(%error, "the list of files to prepare cannot be saved");
+        }
+    }
+
+    async fn work(&self) {
+        let Shared { news, leave, leaving, .. } = &*self.handle.shared;
+        while !leaving.load(Ordering::Relaxed) {
+            let next =
+                if self.config.prepares { self.handle.lock().next(state::now()) } else { Next::Nothing };
+            match next {
+                Next::Do(entry) => self.prepare(*entry).await,
+                Next::Wait(time) => tokio::select! {
+                    () = tokio::time::sleep(time) => {}
+                    () = news.notified() => {}
+                    () = leave.notified() => return,
+                },
+                Next::Nothing => tokio::select! {
+                    () = news.notified() => {}
+                    () = leave.notified() => return,
+                },
+            }
+        }
+    }
+
+    async fn prepare(&self, entry: Entry) {
+        let job = self.job(&entry);
+        tracing::info!(channel.id = %entry.channel, item.key = %entry.item.key, "preparing");
+        self.handle.save_or_tell().await;
+        let progress = |said: &prepared::Said| self.handle.lock().said(&entry, said);
+        let outcome = job::run(&self.config, &job, progress, &self.handle.shared.leave).await;
+        match &outcome {
+            Outcome::Ready(reason) => tracing::info!(item.key = %entry.item.key, reason, "prepared"),
+            Outcome::Fits(reason) => tracing::info!(item.key = %entry.item.key, reason, "nothing to prepare"),
+            Outcome::Failed(why) => tracing::warn!(item.key = %entry.item.key, why, "cannot be prepared"),
+            Outcome::Died(why) => tracing::warn!(item.key = %entry.item.key, why, "preparing broke off"),
+            Outcome::Left => {}
+        }
+        self.handle.lock().ended(&entry, outcome, state::now());
+        self.handle.save_or_tell().await;
+    }
+
+    fn job(&self, entry: &Entry) -> prepared::Job {
+        let tools = self.briefing.tools();
+        prepared::Job {
+            item: entry.item.clone(),
+            profile: entry.profile.clone(),
+            cache_dir: self.briefing.cache_dir(),
+            ffmpeg: tools.ffmpeg,
+            ffprobe: tools.ffprobe,
+            storage: self.briefing.storage(),
+            tls_ca_file: self.config.tls_ca_file.clone(),
+            loudness: prepared::LoudnessTarget::default(),
+            even_if_it_fits: entry.loudness,
+            part_s: self.config.prepare_part_s,
+        }
+    }
+}

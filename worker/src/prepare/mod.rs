@@ -1,0 +1,158 @@
+//! Preparing a file once, so that it can be copied from then on: the process behind `stream-worker --prepare`.
+//!
+//! It looks at the file, encodes what does not fit the profile in parts that survive an interruption, sets the
+//! loudness, joins the tracks, measures the result, and only then gives it its name. Nothing here knows of channels
+//! or of the air, and the original is only ever read.
+
+mod join;
+mod loudness;
+mod original;
+mod picture;
+mod plan;
+mod scan;
+mod sound;
+mod step;
+mod work;
+
+use crate::source::child::Tools;
+use crate::source::probe::{self, MediaInfo};
+use picture::Picture;
+use plan::{Plan, plan};
+use sound::Sound;
+use state::prepared::{self, Certificate, Job, SETTINGS, Said, Stage};
+use state::wire::Making;
+use std::io;
+use std::path::Path;
+use step::Bench;
+use work::Work;
+
+/// Why a file cannot be prepared now but perhaps later: another process is at it.
+pub const BUSY: &str = "another process prepares it already";
+
+/// Whoever listens to a job. An error means that nobody does any more: the job ends then.
+pub type Tell<'a> = &'a mut dyn FnMut(&Said) -> io::Result<()>;
+
+/// Prepares one file. Call it from the thread that lives as long as the process.
+///
+/// # Errors
+/// Why it cannot be done, in words.
+pub async fn run(job: &Job, tell: Tell<'_>) -> Result<Said, String> {
+    if let Some((_, certificate)) = prepared::find(&job.cache_dir, &job.item, &job.profile) {
+        let name = prepared::name(&job.item.key, &job.item.content, &job.profile);
+        return Ok(Said::Ready { name, reason: certificate.reason });
+    }
+    let tools = Tools { ffmpeg: job.ffmpeg.clone(), ffprobe: job.ffprobe.clone() };
+    let mut bench = Bench::new(&tools, tell);
+    let work = Work::enter(job)?;
+    let input = original::original(&mut bench, job, &work).await?;
+    let info = probe::probe(&tools, &input).await?;
+    let original = std::fs::metadata(&input).map_err(|error| format!("cannot be opened: {error}"))?.len();
+    let sizes = sizes(job, &info, original);
+    bench.largest_file = sizes.largest;
+    let scanned = scan::picture_that_may_be_copied(&mut bench, job, &input, &info).await?;
+    let plan = match plan(&info, job, scanned)? {
+        Ok(plan) => plan,
+        Err(reason) => {
+            work.clear();
+            return Ok(Said::Fits { reason });
+        }
+    };
+    work.check_space(sizes.needed)?;
+    let certificate = make(&mut bench, job, &work, &input, info, plan).await?;
+    let name = work.name().to_owned();
+    work.publish(&certificate)?;
+    Ok(Said::Ready { name, reason: certificate.reason })
+}
+
+/// How much a job may write, bytes.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// The result and its parts together, by the bitrates.
+    needed: u64,
+    /// No single file may become larger: the original may have to be copied for its index.
+    largest: u64,
+}
+
+fn sizes(job: &Job, info: &MediaInfo, original: u64) -> Sizes {
+    const SPARE: u64 = 64 << 20;
+    /// Where a file does not say how long it is, ms.
+    const UNKNOWN_MS: u64 = 4 * 3600 * 1000;
+    let copied = info.video.as_ref().and_then(|v| v.kbps).unwrap_or(0).min(job.profile.max_video_kbps);
+    let kbps = copied.max(job.profile.video_kbps) + job.profile.audio_kbps;
+    let result = info.duration_ms.unwrap_or(UNKNOWN_MS) * u64::from(kbps) / 8;
+    Sizes { needed: SPARE + result * 9 / 4, largest: SPARE + original.saturating_add(result * 2) }
+}
+
+async fn make(
+    bench: &mut Bench<'_>,
+    job: &Job,
+    work: &Work,
+    input: &Path,
+    info: MediaInfo,
+    plan: Plan,
+) -> Result<Certificate, String> {
+    let picture = match plan.copied {
+        Some(scan) => Picture::of_original(input, &info, &scan),
+        None => picture::encode(bench, job, work, input, &info).await?,
+    };
+    let sound = match info.audio {
+        Some(_) => sound::make(bench, job, work, input, &info, picture.length_ms).await?,
+        None => None,
+    };
+    all_of_it(&info, &picture, sound.as_ref()).inspect_err(|_| work.clear())?;
+    let media = join::join(bench, work, &picture, sound.as_ref()).await?;
+    let scan = scan::result(bench, job, &media, sound.is_some()).await?;
+    scan.certify(job, &picture, sound.is_some())?;
+    bench.tell(Stage::Certify, 1, 1)?;
+    let making = |made: bool, otherwise| if made { Making::Transcode } else { otherwise };
+    Ok(Certificate {
+        settings: SETTINGS,
+        key: job.item.key.clone(),
+        content: job.item.content.clone(),
+        profile: job.profile.clone(),
+        made_at: state::now(),
+        video: making(picture.encoded, Making::Copy),
+        audio: making(sound.is_some(), Making::Silent),
+        reason: plan.reason,
+        parameters: scan.parameters(),
+        frames: scan.frames,
+        av_end_skew_ms: (scan.av_end_skew_ms() * 10.0).round() / 10.0,
+        loudness: sound.and_then(|sound| sound.loudness),
+        duration_ms: scan.video_end_ms.max(0) as u64,
+        size: std::fs::metadata(&media).map_err(|error| error.to_string())?.len(),
+        idr: scan.idr,
+    })
+}
+
+/// A decoder that meets the end of a truncated file says nothing and exits 0, so what was read is compared with
+/// what the file promises.
+fn all_of_it(info: &MediaInfo, picture: &Picture, sound: Option<&Sound>) -> Result<(), String> {
+    let of_picture = info.video.as_ref().and_then(|v| v.duration_ms);
+    let (promised, read) = match (of_picture, info.duration_ms) {
+        (Some(promised), _) => (promised, picture.length_ms),
+        (None, Some(promised)) => (promised, picture.length_ms.max(sound.map_or(0.0, |s| s.heard_ms))),
+        (None, None) => return Ok(()),
+    };
+    let tolerance = 1_000.0 + promised as f64 * 0.01;
+    if read + tolerance < promised as f64 {
+        let (read, promised) = (read / 1000.0, promised as f64 / 1000.0);
+        return Err(format!("breaks off after {read:.1} s of {promised:.1} s"));
+    }
+    Ok(())
+}
+
+/// Gives way to everything else on this machine: the least processor share and idle disk access.
+pub fn give_way() {
+    if let Err(error) = rustix::process::nice(19) {
+        tracing::warn!(%error, "the priority cannot be lowered");
+    }
+    idle_disk_access();
+}
+
+#[allow(unsafe_code)]
+fn idle_disk_access() {
+    const WHO_PROCESS: libc::c_int = 1;
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    // SAFETY: ioprio_set (ioprio_set(2)) takes three integers and touches no memory. Kernels without it say no.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0 as libc::c_int, CLASS_IDLE) };
+}
