@@ -9,6 +9,8 @@ pub mod error;
 pub mod ffmpeg;
 pub mod http;
 pub mod machine;
+pub mod notify;
+pub mod successor;
 pub mod supervisor;
 pub mod wishes;
 

@@ -15,20 +15,32 @@ use std::path::Path;
 /// # Errors
 /// The state folder cannot be written, or another controller uses it.
 pub fn move_in(config: &Config) -> anyhow::Result<File> {
+    make_folders(config)?;
+    let run = config.state_dir.join("run");
+    let lock = lock(&run.join("controller.lock")).with_context(|| advice(config))?;
     let state_dir = config.state_dir.display();
-    let advice =
-        || format!("the state folder {state_dir} cannot be written; make it writable or set STATE_DIR");
+    let Some(lock) = lock else { bail!("another controller uses the state folder {state_dir}") };
+    Ok(lock)
+}
+
+fn advice(config: &Config) -> String {
+    let state_dir = config.state_dir.display();
+    format!("the state folder {state_dir} cannot be written; make it writable or set STATE_DIR")
+}
+
+/// Makes the folders that everybody else takes for granted.
+///
+/// # Errors
+/// One of them cannot be made.
+pub fn make_folders(config: &Config) -> anyhow::Result<()> {
+    let advice = || advice(config);
     for name in ["run", "logs", "channels", "cache"] {
         atomic::private_folder(&config.state_dir.join(name)).with_context(advice)?;
     }
     let run = config.state_dir.join("run");
     fs::set_permissions(&run, Permissions::from_mode(0o700)).with_context(advice)?;
-    let lock = lock(&run.join("controller.lock")).with_context(advice)?;
-    let Some(lock) = lock else { bail!("another controller uses the state folder {state_dir}") };
-    fs::create_dir_all(&config.hls_dir).with_context(|| {
-        format!("the HLS folder {} cannot be made; set HLS_DIR", config.hls_dir.display())
-    })?;
-    Ok(lock)
+    fs::create_dir_all(&config.hls_dir)
+        .with_context(|| format!("the HLS folder {} cannot be made; set HLS_DIR", config.hls_dir.display()))
 }
 
 /// `None` when someone else holds it. The file itself is never removed: that would let two hold "the" lock.

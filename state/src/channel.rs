@@ -5,6 +5,7 @@ use crate::ids::{ChannelId, ClientId, PublicId, Ulid};
 use crate::phase::Wish;
 use crate::playlist::Playlist;
 use crate::profile::Profile;
+use crate::restart::Restart;
 use crate::{Timestamp, mask, store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -49,6 +50,9 @@ pub struct StreamConfig {
     /// Its own HLS.
     #[serde(default)]
     pub hls: HlsSettings,
+    /// What is done when its worker fails.
+    #[serde(default)]
+    pub restart: Restart,
     /// Fields that a newer version wrote; kept so that a rollback loses nothing.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -110,6 +114,7 @@ impl StreamConfig {
             profile: None,
             destinations: Vec::new(),
             hls: HlsSettings::default(),
+            restart: Restart::default(),
             other: Map::new(),
         }
     }
@@ -131,6 +136,8 @@ impl StreamConfig {
                     .map(|(p, text)| FieldProblem::at(format!("/profile{p}"), text)),
             );
         }
+        let restart = self.restart.problems().into_iter();
+        found.extend(restart.map(|(p, text)| FieldProblem::at(format!("/restart{p}"), text)));
         if let Playlist::List { items } = &self.playlist {
             if items.is_empty() {
                 found.push(FieldProblem::at("/playlist/items", "must hold at least one item"));

@@ -11,6 +11,8 @@ pub mod mask;
 pub mod phase;
 pub mod playlist;
 pub mod profile;
+pub mod restart;
+pub mod rotate;
 pub mod seal;
 pub mod secret;
 pub mod seen;

@@ -7,6 +7,7 @@ use crate::wire::Cursor;
 use crate::{Timestamp, store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 
 /// What the controller must know about a channel after a restart of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct StreamState {
     /// When the next start is due, while it waits for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_retry_at: Option<Timestamp>,
+    /// Its policy leaves it alone: nothing is started until somebody asks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gave_up: bool,
     /// When the worker was last found in good health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_health_check: Option<Timestamp>,
@@ -74,6 +78,45 @@ pub struct RunSeen {
     pub exit_words: Option<String>,
 }
 
+/// What a worker leaves behind in `run/<channel>.last` when it ends by itself: a controller that is not its parent
+/// learns from nowhere else how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastWords {
+    /// Which run has ended.
+    pub run: Ulid,
+    /// Its exit code.
+    pub exit_code: i32,
+    /// Whether it has played all there was to play; everything else with exit code 0 was asked for.
+    #[serde(default)]
+    pub finished: bool,
+    /// Why, in words.
+    pub words: String,
+}
+
+impl LastWords {
+    /// Where they are, beside the controller's socket.
+    pub fn path(run_folder: &Path, channel: &ChannelId) -> PathBuf {
+        run_folder.join(format!("{channel}.last"))
+    }
+
+    /// Those of `run`, where it has left any.
+    pub fn of(run_folder: &Path, channel: &ChannelId, run: &Ulid) -> Option<Self> {
+        let bytes = std::fs::read(Self::path(run_folder, channel)).ok()?;
+        serde_json::from_slice(&bytes).ok().filter(|words: &Self| words.run == *run)
+    }
+
+    /// Leaves them.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn leave(&self, run_folder: &Path, channel: &ChannelId) -> std::io::Result<()> {
+        let path = Self::path(run_folder, channel);
+        let half = path.with_extension("last.tmp");
+        std::fs::write(&half, serde_json::to_vec(self)?)?;
+        std::fs::rename(half, path)
+    }
+}
+
 impl StreamState {
     /// The newest shape that this program writes.
     pub const VERSION: u32 = 1;
@@ -92,6 +135,7 @@ impl StreamState {
             restart_count: 0,
             retry_count: 0,
             next_retry_at: None,
+            gave_up: false,
             last_health_check: None,
             cursor: None,
             hls_sequence_reserved: 0,
@@ -114,5 +158,24 @@ impl store::Document for StreamState {
 
     fn problems(&self) -> Vec<FieldProblem> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_count_only_for_the_run_that_spoke_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (channel, run) = (ChannelId::main(), Ulid::from_text("r"));
+        assert_eq!(LastWords::of(folder.path(), &channel, &run), None);
+        let words =
+            LastWords { run: run.clone(), exit_code: 0, finished: true, words: "played to the end".into() };
+        words.leave(folder.path(), &channel).unwrap();
+        assert_eq!(LastWords::of(folder.path(), &channel, &run), Some(words));
+        assert_eq!(LastWords::of(folder.path(), &channel, &Ulid::from_text("s")), None);
+        std::fs::write(LastWords::path(folder.path(), &channel), b"{\"run\":").unwrap();
+        assert_eq!(LastWords::of(folder.path(), &channel, &run), None);
     }
 }

@@ -30,6 +30,14 @@ pub enum ToController {
         /// The generation that is running out.
         after: u64,
     },
+    /// A line of the worker's log that somebody should see: a warning or worse. Not repeated, and not every one
+    /// of a flood.
+    Log {
+        /// `warn` or `error`.
+        level: String,
+        /// The line as it is in the log file.
+        line: String,
+    },
 }
 
 /// What the controller says.
@@ -67,6 +75,9 @@ pub struct Hello {
     pub pid: u32,
     /// Version of the worker program.
     pub version: String,
+    /// Whether it has its spec already, from this controller or one before.
+    #[serde(default)]
+    pub briefed: bool,
 }
 
 /// All that a worker needs to know. It carries secrets and never touches a disk.

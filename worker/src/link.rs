@@ -1,5 +1,6 @@
 //! The line to the controller: dialled again for as long as the worker lives, because the channel plays on without
-//! it. Heartbeats are dropped while it is away; events wait until they are acknowledged.
+//! it. Heartbeats are dropped while it is away; events wait until they are acknowledged, and so does the newest
+//! question for items.
 
 use state::wire::{Event, Hello, MAX_LINE, ToController, ToWorker};
 use std::collections::VecDeque;
@@ -20,7 +21,8 @@ const SPOOL: usize = 10_000;
 pub fn dial(socket: PathBuf, hello: Hello) -> (mpsc::Sender<ToController>, mpsc::Receiver<ToWorker>) {
     let (up, from_session) = mpsc::channel(256);
     let (to_session, down) = mpsc::channel(16);
-    tokio::spawn(Line { hello, from_session, to_session, spool: VecDeque::new() }.keep(socket));
+    let line = Line { hello, from_session, to_session, spool: VecDeque::new(), question: None };
+    tokio::spawn(line.keep(socket));
     (up, down)
 }
 
@@ -29,6 +31,8 @@ struct Line {
     from_session: mpsc::Receiver<ToController>,
     to_session: mpsc::Sender<ToWorker>,
     spool: VecDeque<Event>,
+    /// A question that has not been answered.
+    question: Option<u64>,
 }
 
 /// Why a connection ended.
@@ -62,8 +66,7 @@ impl Line {
             tokio::select! {
                 () = &mut pause => return true,
                 message = self.from_session.recv() => match message {
-                    Some(ToController::Event(event)) => self.keep_event(event),
-                    Some(_) => {}
+                    Some(message) => self.remember(&message),
                     None => return false,
                 },
             }
@@ -77,6 +80,7 @@ impl Line {
         let reader = tokio::spawn(read_lines(reading, lines));
         let mut backlog = vec![ToController::Hello(self.hello.clone())];
         backlog.extend(self.spool.iter().cloned().map(ToController::Event));
+        backlog.extend(self.question.map(|after| ToController::WantItems { after }));
         let lost = 'talking: loop {
             for message in std::mem::take(&mut backlog) {
                 if !write(&mut writing, &message).await {
@@ -86,14 +90,17 @@ impl Line {
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(ToWorker::Ack { seq }) => self.spool.retain(|e| e.seq > seq),
-                    Some(order) => if self.to_session.send(order).await.is_err() { break Lost::Session },
+                    Some(order) => {
+                        self.note(&order);
+                        if self.to_session.send(order).await.is_err() {
+                            break Lost::Session;
+                        }
+                    }
                     None => break Lost::Peer,
                 },
                 message = self.from_session.recv() => match message {
                     Some(message) => {
-                        if let ToController::Event(event) = &message {
-                            self.keep_event(event.clone());
-                        }
+                        self.remember(&message);
                         backlog.push(message);
                     }
                     None => break Lost::Session,
@@ -102,6 +109,23 @@ impl Line {
         };
         reader.abort();
         lost
+    }
+
+    /// What is said again to the next controller.
+    fn remember(&mut self, message: &ToController) {
+        match message {
+            ToController::Event(event) => self.keep_event(event.clone()),
+            ToController::WantItems { after } => self.question = Some(*after),
+            ToController::Hello(_) | ToController::Heartbeat(_) | ToController::Log { .. } => {}
+        }
+    }
+
+    fn note(&mut self, order: &ToWorker) {
+        match order {
+            ToWorker::Spec(_) => self.hello.briefed = true,
+            ToWorker::Items { .. } => self.question = None,
+            ToWorker::Stop | ToWorker::Skip | ToWorker::Ack { .. } => {}
+        }
     }
 
     fn keep_event(&mut self, event: Event) {

@@ -3,13 +3,14 @@
 
 use anyhow::{Context, bail};
 use state::ids::{ChannelId, Ulid};
+use state::seen::LastWords;
 use state::wire::{Hello, ToWorker, WorkerSpec};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use stream_worker::lock::{ChannelLock, LockError};
-use stream_worker::session::{self, Line};
+use stream_worker::session::{self, Ended, Line};
 use stream_worker::{link, log};
 use tokio::sync::mpsc;
 
@@ -17,16 +18,22 @@ const HELP: &str = "\
 stream-worker plays one channel. The controller starts it; by hand it is for finding out why a channel does not play.
 
 Usage:
-  stream-worker --channel ID --run ULID --socket PATH
+  stream-worker --channel ID --run ULID --socket PATH [--log FILE]
   stream-worker --spec FILE     play what FILE says (JSON, mode 0600: it holds stream keys)
+
+  --log FILE   stderr writes into FILE, which is to be put aside when it gets long
 
 Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 another worker holds the channel,
 4 the controller did not answer.
 ";
 const SPEC_DEADLINE: Duration = Duration::from_secs(30);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+const FINISHED: &str = "the playlist was played to its end";
+/// Two seconds.
+const LOCK_TRIES: u32 = 40;
 
 enum Call {
-    Socket { channel: ChannelId, run: Ulid, socket: PathBuf },
+    Socket { channel: ChannelId, run: Ulid, socket: PathBuf, log: Option<PathBuf> },
     File(PathBuf),
     Print(&'static str),
 }
@@ -41,7 +48,10 @@ fn main() -> ExitCode {
         let _ = std::io::stdout().write_all(text.as_bytes());
         return ExitCode::SUCCESS;
     }
-    log::start();
+    log::start(match &call {
+        Call::Socket { log, .. } => log.clone(),
+        Call::File(_) | Call::Print(_) => None,
+    });
     // One thread for everything: FFmpeg's leash is tied to the thread that spawns it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
     match runtime {
@@ -60,7 +70,7 @@ fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
-    let (mut channel, mut run, mut socket, mut spec) = (None, None, None, None);
+    let (mut channel, mut run, mut socket, mut spec, mut log) = (None, None, None, None, None);
     let mut arguments = arguments.peekable();
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{name} needs a value; see --help"));
@@ -72,50 +82,93 @@ fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
             "--channel" => channel = Some(value()?.parse().context("--channel")?),
             "--run" => run = Some(Ulid::from_text(&value()?)),
             "--socket" => socket = Some(PathBuf::from(value()?)),
+            "--log" => log = Some(PathBuf::from(value()?)),
             "--spec" => spec = Some(PathBuf::from(value()?)),
             _ => bail!("unknown argument {name:?}; see --help"),
         }
     }
     match (channel, run, socket, spec) {
         (None, None, None, Some(file)) => Ok(Call::File(file)),
-        (Some(channel), Some(run), Some(socket), None) => Ok(Call::Socket { channel, run, socket }),
+        (Some(channel), Some(run), Some(socket), None) => Ok(Call::Socket { channel, run, socket, log }),
         _ => bail!("give --channel, --run and --socket, or --spec alone; see --help"),
     }
 }
 
 async fn play(call: Call) -> anyhow::Result<ExitCode> {
-    let (spec, line, _lock) = match call {
+    match call {
         Call::File(path) => {
             let spec = read_spec(&path)?;
-            let (up, mut nobody) = mpsc::channel(16);
-            tokio::spawn(async move {
-                while let Some(message) = nobody.recv().await {
-                    let message = serde_json::to_string(&message).unwrap_or_default();
-                    tracing::debug!(%message, "would tell the controller");
-                }
-            });
-            let (_, down) = mpsc::channel(1);
-            (spec, Line { up, down }, None)
+            let line = line_to_nobody();
+            begin(spec, line).await.map(|_| ExitCode::SUCCESS)
         }
-        Call::Socket { channel, run, socket } => {
-            let lock = ChannelLock::take(&socket.with_file_name(format!("{channel}.lock")))?;
-            let version = env!("CARGO_PKG_VERSION").to_owned();
-            let (up, mut down) = link::dial(socket, Hello { channel, run, pid: std::process::id(), version });
-            let Ok(first) = tokio::time::timeout(SPEC_DEADLINE, down.recv()).await else {
-                tracing::error!("the controller did not answer within {} s", SPEC_DEADLINE.as_secs());
-                return Ok(ExitCode::from(4));
+        Call::Socket { channel, run, socket, .. } => {
+            let folder = socket.parent().unwrap_or(Path::new(".")).to_owned();
+            let _lock = take_lock(&folder.join(format!("{channel}.lock"))).await?;
+            let ended = serve(&channel, &run, socket).await;
+            let (exit_code, words) = match &ended {
+                Ok((code, words)) => (*code, (*words).to_owned()),
+                Err(error) => (1, format!("{error:#}")),
             };
-            match first {
-                Some(ToWorker::Spec(spec)) => (*spec, Line { up, down }, Some(lock)),
-                Some(ToWorker::Stop) => return Ok(ExitCode::SUCCESS),
-                _ => bail!("the controller's first word was not a spec"),
+            let finished = words == FINISHED;
+            let last = LastWords { run, exit_code: exit_code.into(), finished, words };
+            // Left while the lock is held, so that nobody who finds it free reads older ones.
+            if let Err(error) = last.leave(&folder, &channel) {
+                tracing::warn!(%error, "the last words cannot be written");
             }
+            ended.map(|(code, _)| ExitCode::from(code))
         }
-        Call::Print(_) => return Ok(ExitCode::SUCCESS),
+        Call::Print(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The worker before this one may be on its way out still, or a controller may be looking at the lock.
+async fn take_lock(path: &Path) -> Result<ChannelLock, LockError> {
+    let mut patience = LOCK_TRIES;
+    loop {
+        match ChannelLock::take(path) {
+            Err(LockError::Held(_)) if patience > 0 => patience -= 1,
+            taken => return taken,
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+/// Plays for a controller; gives the exit code and why, in words.
+async fn serve(channel: &ChannelId, run: &Ulid, socket: PathBuf) -> anyhow::Result<(u8, &'static str)> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let (channel, run, pid) = (channel.clone(), run.clone(), std::process::id());
+    let (up, mut down) = link::dial(socket, Hello { channel, run, pid, version, briefed: false });
+    log::tell(up.clone());
+    let Ok(first) = tokio::time::timeout(SPEC_DEADLINE, down.recv()).await else {
+        tracing::error!("the controller did not answer within {} s", SPEC_DEADLINE.as_secs());
+        return Ok((4, "the controller did not answer"));
     };
+    match first {
+        Some(ToWorker::Spec(spec)) => match begin(*spec, Line { up, down }).await? {
+            Ended::Stopped => Ok((0, "it was told to stop")),
+            Ended::PlaylistOver => Ok((0, FINISHED)),
+        },
+        Some(ToWorker::Stop) => Ok((0, "it was told to stop")),
+        _ => bail!("the controller's first word was not a spec"),
+    }
+}
+
+async fn begin(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
     tracing::info!(channel.id = %spec.channel, run.id = %spec.run, items = spec.items.len(), "the worker begins");
-    session::run(spec, line).await?;
-    Ok(ExitCode::SUCCESS)
+    session::run(spec, line).await
+}
+
+/// By hand, what would be told the controller is logged.
+fn line_to_nobody() -> Line {
+    let (up, mut nobody) = mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Some(message) = nobody.recv().await {
+            let message = serde_json::to_string(&message).unwrap_or_default();
+            tracing::debug!(%message, "would tell the controller");
+        }
+    });
+    let (_, down) = mpsc::channel(1);
+    Line { up, down }
 }
 
 fn read_spec(path: &Path) -> anyhow::Result<WorkerSpec> {

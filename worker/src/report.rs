@@ -66,9 +66,10 @@ impl Report {
         self.waiting.push(Event { run, seq, at_wall: state::now(), at_media_ms, kind, data });
     }
 
-    /// Events since the last call.
-    pub fn events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.waiting)
+    /// Hands events to `take`, oldest first, for as long as it takes them; the rest waits for the next call.
+    pub fn hand_over(&mut self, mut take: impl FnMut(Event) -> bool) {
+        let taken = self.waiting.iter().take_while(|event| take((*event).clone())).count();
+        self.waiting.drain(..taken);
     }
 
     /// The heartbeat of this moment. `playing` is absent while the profile is searched.

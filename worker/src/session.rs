@@ -92,8 +92,8 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
                 Some(order) => if session.obey(order) { break Ended::Stopped },
                 None => tracing::warn!("the line to the controller is closed"),
             },
-            () = changed.notified() => session.beat().await,
-            _ = beat.tick() => session.beat().await,
+            () = changed.notified() => session.beat(),
+            _ = beat.tick() => session.beat(),
             () = signals.any() => break Ended::Stopped,
         }
     };
@@ -285,10 +285,11 @@ impl Session {
         false
     }
 
-    async fn beat(&mut self) {
-        for event in self.report.events() {
-            let _ = self.up.send(ToController::Event(event)).await;
-        }
+    /// Says how things stand. It is said by the loop that sends the media and never waits, so that a heartbeat
+    /// proves that this loop turns.
+    fn beat(&mut self) {
+        let up = &self.up;
+        self.report.hand_over(|event| up.try_send(ToController::Event(event)).is_ok());
         let playing = match &mut self.stage {
             Stage::Searching => None,
             Stage::Playing { air, programme, pace } => Some((&mut **air, &**programme, pace.is_some())),

@@ -3,6 +3,7 @@
 use super::House;
 use crate::supervisor::air::Is;
 use serde::Serialize;
+use state::channel::StreamConfig;
 use state::phase::Wish;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +48,7 @@ pub async fn health(house: &House) -> Health {
     let sights: Vec<_> = sights.collect();
     let mut problems = missing(house).await;
     problems.extend(house.wishes.alerts().iter().cloned());
+    problems.extend(house.reload_failed.lock().unwrap_or_else(PoisonError::into_inner).clone());
     problems.extend(sights.iter().flat_map(|sight| sight.alerts.clone()));
     let dark = sights.iter().filter(|sight| sight.air.is == Is::Dark);
     problems.extend(dark.map(|sight| format!("channel {} is dark: {}", sight.state.id, sight.air.because)));
@@ -79,8 +81,20 @@ pub async fn missing(house: &House) -> Vec<String> {
             Some((wanted.shown.id.clone(), house.keyring.spec(&wish.id, &wanted).err()?))
         });
         missing.extend(closed.map(|(id, error)| format!("channel {}, destination {id}: {error}", wish.id)));
+        missing.extend(shared(house, &wish));
     }
     missing
+}
+
+/// Destinations that are left out because another wanted channel sends to the same place with the same key.
+fn shared(house: &House, wish: &StreamConfig) -> Vec<String> {
+    if wish.wish == Wish::Off {
+        return Vec::new();
+    }
+    let taken = house.keyring.taken(wish, &house.wishes.all());
+    let words =
+        |(id, by)| format!("channel {}, destination {id}: left out, channel {by} uses the same key", wish.id);
+    taken.into_iter().map(words).collect()
 }
 
 /// What is good to know but may well be meant so.

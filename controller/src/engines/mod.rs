@@ -8,7 +8,7 @@ use crate::supervisor::Handle;
 use crate::supervisor::brief::Briefing;
 use crate::wishes::Wishes;
 use crate::wishes::destinations::Keyring;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Everything an engine works with.
@@ -25,6 +25,8 @@ pub struct House {
     pub supervisor: Handle,
     /// When the controller started.
     pub started: Instant,
+    /// Why the program that should have taken our place could not.
+    pub reload_failed: Mutex<Option<String>>,
     /// The last look at what is missing.
     pub checkup: health::Checkup,
 }

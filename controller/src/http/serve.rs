@@ -25,16 +25,16 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests that are under way at the end may take.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
-/// Opens the port.
+/// Opens the port. Within the runtime.
 ///
 /// # Errors
 /// The port is in use or may not be used; the message says which.
-pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let open = || -> io::Result<TcpListener> {
+pub fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let open = || -> io::Result<std::net::TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)
+        socket.listen(BACKLOG)?.into_std()
     };
     open().with_context(|| format!("cannot listen on {address}; choose another with CONTROLLER_BIND"))
 }

@@ -2,16 +2,19 @@
 //! was decided in [`super::reconcile`]; here it is done, and saved.
 
 use super::channel::{Channel, Verdict, exit_words, verdict};
+use super::process::Process;
 use super::reconcile::Action;
-use super::seen::{Ending, Life, Now, Why};
-use super::{Event, Supervisor, backoff, process, spawn};
+use super::seen::{Ending, FIRST_WORD, Life, Now, Origin, Stage, Why};
+use super::{Event, Supervisor, backoff, spawn};
 use state::ids::{ChannelId, Ulid};
 use state::phase::{Happening, Phase, Wish};
-use state::seen::StreamState;
+use state::seen::{LastWords, StreamState};
 use state::store::{self, StoreError};
 use state::wire::ToWorker;
-use std::os::unix::process::ExitStatusExt;
-use tokio::sync::mpsc;
+use std::time::Duration;
+
+/// How often the lock of a worker that does not call is tried.
+const TRY_LOCK_EVERY: Duration = Duration::from_millis(500);
 
 impl Supervisor {
     pub(super) async fn act(&mut self, id: &ChannelId, action: Action, now: Now) {
@@ -19,11 +22,13 @@ impl Supervisor {
             Action::Spawn => self.spawn(id, now).await,
             Action::End(why) => self.end(id, why, now).await,
             Action::Kill => self.kill(id),
+            Action::TryLock => self.try_lock(id, now),
             Action::StopWaiting => {
                 let over = !self.wishes.is_on(id);
                 self.change(id, |channel| {
                     channel.life = Life::None;
                     channel.state.next_retry_at = None;
+                    channel.state.gave_up = false;
                     channel.happen(Happening::Ended, now);
                     if over {
                         channel.over();
@@ -36,20 +41,29 @@ impl Supervisor {
     }
 
     pub(super) async fn spawn(&mut self, id: &ChannelId, now: Now) {
+        if self.is_held(id) {
+            let Some(channel) = self.channels.get_mut(id) else { return };
+            tracing::warn!(channel.id = %id, "a worker lives that nobody knows; it is waited for");
+            channel.life = Life::Held { since: now.mono, look_at: now.mono + TRY_LOCK_EVERY, alerted: false };
+            return;
+        }
         let run = Ulid::new(now.wall);
         let started = spawn::worker(&self.config, id, &run);
+        let policy = self.wishes.get(id).map(|wish| wish.restart).unwrap_or_default();
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.attempt(now);
         match started {
             Ok(started) => {
-                let pid_start = process::start_time(started.pid).unwrap_or_default();
-                tracing::info!(channel.id = %id, run.id = %run, pid = started.pid, "worker started");
-                channel.spawned(run.clone(), started.pid, pid_start, started.log, now);
-                tokio::spawn(wait(started.child, id.clone(), run, self.events.clone()));
+                let process = started.process;
+                tracing::info!(channel.id = %id, run.id = %run, pid = process.pid, "worker started");
+                channel.spawned(run.clone(), process, started.log, now);
+                self.watch(id, run, process);
             }
             Err(error) => {
-                let failures = channel.failed(Happening::SpawnFailed, now);
-                tracing::error!(channel.id = %id, run.id = %run, failures, %error, "the worker cannot be started");
+                let failures = channel.failed(Happening::SpawnFailed, &policy, now);
+                let (retry_count, will_retry) = (channel.state.retry_count, !channel.state.gave_up);
+                tracing::error!(channel.id = %id, run.id = %run, error_type = "worker_spawn_failed", failures,
+                    retry_count, will_retry, %error, "the worker cannot be started");
                 channel.state.failed_run = Some(unborn(run, now, &error));
             }
         }
@@ -57,15 +71,28 @@ impl Supervisor {
     }
 
     pub(super) async fn end(&mut self, id: &ChannelId, why: Why, now: Now) {
+        let unproven = self.is_unproven(id);
         let Some(channel) = self.channels.get_mut(id) else { return };
         let Life::Running(run) = &mut channel.life else { return };
-        tracing::info!(channel.id = %id, run.id = %run.id, ?why, "worker is told to end");
+        if unproven {
+            let (run, pid) = (run.id.clone(), run.process.pid);
+            tracing::warn!(channel.id = %id, run.id = %run, pid, "nobody holds the channel; the process is left alone");
+            return self.exited(id, &run, None, now).await;
+        }
+        match why {
+            Why::Asked => {
+                tracing::info!(channel.id = %id, run.id = %run.id, pid = run.process.pid, "worker is told to end");
+            }
+            Why::Hung => tracing::error!(channel.id = %id, run.id = %run.id, pid = run.process.pid,
+                stage = ?run.stage, silent_s = now.mono.saturating_duration_since(run.heard).as_secs(), error_type = "worker_hung",
+                retry_count = channel.state.retry_count, "the worker is silent and is replaced"),
+        }
         run.ending = Some(Ending { why, since: now.mono, killed: false });
-        let pid = run.pid;
+        let process = run.process;
         let told =
             why == Why::Asked && channel.line.as_ref().is_some_and(|line| line.try_send(ToWorker::Stop));
         if !told {
-            process::terminate(pid);
+            process.terminate();
         }
         if why != Why::Hung && matches!(channel.state.phase, Phase::Starting | Phase::Live) {
             channel.happen(Happening::StopAsked, now);
@@ -75,9 +102,53 @@ impl Supervisor {
 
     pub(super) fn kill(&mut self, id: &ChannelId) {
         let Some(Life::Running(run)) = self.channels.get_mut(id).map(|c| &mut c.life) else { return };
-        tracing::warn!(channel.id = %id, run.id = %run.id, pid = run.pid, "the worker does not end and is killed");
+        let process = run.process;
+        tracing::warn!(channel.id = %id, run.id = %run.id, pid = process.pid, "the worker does not end and is killed");
         run.ending = run.ending.map(|ending| Ending { killed: true, ..ending });
-        process::kill(run.pid);
+        process.kill();
+    }
+
+    /// Somebody holds the channel and does not call. When the lock is free there is nobody left to hear from.
+    fn try_lock(&mut self, id: &ChannelId, now: Now) {
+        let held = self.is_held(id);
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        let Life::Held { since, look_at, alerted } = &mut channel.life else { return };
+        if !held {
+            channel.life = Life::None;
+            return;
+        }
+        *look_at = now.mono + TRY_LOCK_EVERY;
+        if !*alerted && *since + FIRST_WORD <= now.mono {
+            *alerted = true;
+            tracing::error!(channel.id = %id, error_type = "worker_unknown", will_retry = true,
+                "an unknown worker holds the channel and does not call; look who has run/{id}.lock open");
+        }
+    }
+
+    /// Whether a worker holds the channel. A lock that cannot be tried is nobody's: the worker tries it itself.
+    fn is_held(&self, id: &ChannelId) -> bool {
+        spawn::is_held(&self.config, id).unwrap_or_else(|error| {
+            tracing::error!(channel.id = %id, %error, "the channel's lock cannot be tried");
+            false
+        })
+    }
+
+    /// Whether the process that was left to us may not be a worker at all: it has not called, and nobody holds the
+    /// channel. Another one may have its pid and, after a restart of the machine, its start time.
+    fn is_unproven(&self, id: &ChannelId) -> bool {
+        let life = self.channels.get(id).map(|channel| &channel.life);
+        let silent = matches!(life, Some(Life::Running(run))
+            if run.origin == Origin::Adopted && run.stage == Stage::Started);
+        silent && !self.is_held(id)
+    }
+
+    /// Learns of the end of a worker, whoever its parent is.
+    pub(super) fn watch(&self, channel: &ChannelId, run: Ulid, process: Process) {
+        let (channel, events) = (channel.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let code = process.ended().await;
+            let _ = events.send(Event::Exited { channel, run, code }).await;
+        });
     }
 
     pub(super) fn kill_all(&mut self) {
@@ -90,11 +161,14 @@ impl Supervisor {
         let Some(wish) = self.wishes.get(id) else { return };
         let Some(channel) = self.channels.get_mut(id) else { return };
         let Some(ending) = channel.run(run).map(|run| run.ending.map(|ending| ending.why)) else { return };
+        let last = LastWords::of(&self.config.state_dir.join("run"), id, run);
+        let code = code.or(last.as_ref().map(|last| last.exit_code));
         let line =
             channel.log.last_line().map(|line| state::mask::line(&line, &self.briefing.secrets(&wish)));
         let words = exit_words(code, line);
         channel.gone(code, words.clone());
-        match verdict(wish.wish, ending, code, wish.looped) {
+        let finished = last.map_or(code == Some(0), |last| last.finished) && !wish.looped;
+        match verdict(wish.wish, ending, finished) {
             Verdict::AsAsked => {
                 tracing::info!(channel.id = %id, run.id = %run, code, "worker ended as asked");
                 channel.happen(Happening::Ended, now);
@@ -110,12 +184,9 @@ impl Supervisor {
             }
             Verdict::Crashed => {
                 channel.state.failed_run.clone_from(&channel.state.run);
-                let failures = channel.failed(Happening::Crashed, now);
-                if failures >= backoff::ALERT_AFTER {
-                    tracing::error!(channel.id = %id, run.id = %run, code, failures, words, "the worker keeps failing");
-                } else {
-                    tracing::warn!(channel.id = %id, run.id = %run, code, failures, words, "the worker failed");
-                }
+                let failures = channel.failed(Happening::Crashed, &wish.restart, now);
+                let error_type = if ending == Some(Why::Hung) { "worker_hung" } else { "worker_crashed" };
+                tell_failure(channel, error_type, failures, &words);
             }
         }
         self.save(id).await;
@@ -179,8 +250,17 @@ fn unborn(id: Ulid, now: Now, error: &std::io::Error) -> state::seen::RunSeen {
     }
 }
 
-async fn wait(mut child: tokio::process::Child, channel: ChannelId, run: Ulid, events: mpsc::Sender<Event>) {
-    let status = child.wait().await;
-    let code = status.ok().and_then(|s| s.code().or_else(|| s.signal().map(|signal| 128 + signal)));
-    let _ = events.send(Event::Exited { channel, run, code }).await;
+/// From the third in a row on, and when nothing more is tried, someone must act.
+fn tell_failure(channel: &Channel, error_type: &str, failures: u32, words: &str) {
+    let state = &channel.state;
+    let (id, retry_count, will_retry) = (&state.id, state.retry_count, !state.gave_up);
+    let run = state.run.as_ref().map_or("", |run| run.id.as_str());
+    let next_retry_at = state.next_retry_at.map(tracing::field::display);
+    if failures >= backoff::ALERT_AFTER || !will_retry {
+        tracing::error!(channel.id = %id, run.id = run, error_type, failures, retry_count, will_retry, next_retry_at,
+            words, "the worker keeps failing");
+    } else {
+        tracing::warn!(channel.id = %id, run.id = run, error_type, failures, retry_count, will_retry, next_retry_at,
+            words, "the worker failed");
+    }
 }

@@ -3,11 +3,13 @@
 
 use super::air::{Air, Is, View, judge};
 use super::backoff;
-use super::seen::{Life, Now, Origin, Run, STALE, Sight, Why};
+use super::process::Process;
+use super::seen::{Ending, Life, Now, Origin, Run, STALE, Sight, Stage, Why};
 use super::socket::Line;
 use super::spawn::LogMark;
 use state::ids::Ulid;
 use state::phase::{Happening, Phase, Wish};
+use state::restart::Restart;
 use state::seen::{RunSeen, StreamState};
 use state::wire::{Heartbeat, Playing};
 use std::sync::Arc;
@@ -50,11 +52,11 @@ pub(super) enum Verdict {
 }
 
 /// What the end of a worker means.
-pub(super) fn verdict(wish: Wish, ending: Option<Why>, code: Option<i32>, looped: bool) -> Verdict {
+pub(super) fn verdict(wish: Wish, ending: Option<Why>, finished: bool) -> Verdict {
     match ending {
-        Some(Why::Asked | Why::Leftover) => Verdict::AsAsked,
+        Some(Why::Asked) => Verdict::AsAsked,
         _ if wish == Wish::Off => Verdict::AsAsked,
-        None if code == Some(0) && !looped => Verdict::Finished,
+        None if finished => Verdict::Finished,
         _ => Verdict::Crashed,
     }
 }
@@ -91,27 +93,64 @@ impl Channel {
         changed
     }
 
-    /// A leftover of an earlier controller was found alive, or not.
-    pub(super) fn found(&mut self, alive: Option<u32>, now: Now) {
-        match (alive, self.state.run.clone()) {
-            (Some(pid), Some(run)) => {
-                self.life = running(run.id, pid, Origin::Leftover, now);
+    /// The worker that an earlier controller left was found. The phase stays what it was; nothing is counted.
+    pub(super) fn found(&mut self, run: Ulid, process: Process, now: Now) {
+        self.life = running(run, process, Origin::Adopted, now);
+        match (self.state.phase, &mut self.life) {
+            (Phase::Starting | Phase::Live, _) => {}
+            // It was told to end, or nearly so.
+            (Phase::Stopping, Life::Running(run)) => {
+                run.ending = Some(Ending { why: Why::Asked, since: now.mono, killed: false });
             }
+            _ => drop(self.happen(Happening::Spawned, now)),
+        }
+    }
+
+    /// A worker that nobody knew of holds the channel and says who it is.
+    pub(super) fn adopted(&mut self, run: Ulid, process: Process, now: Now) {
+        if self.state.run.as_ref().is_none_or(|known| known.id != run) {
+            // The controller that started it was gone before it could write that down.
+            self.state.epoch += 1;
+            self.state.run = Some(begun(run.clone(), process, now));
+        }
+        self.state.next_retry_at = None;
+        self.state.gave_up = false;
+        self.found(run, process, now);
+    }
+
+    /// No worker of an earlier controller lives. What it had to wait for is waited for still.
+    pub(super) fn found_none(&mut self, last_words: Option<String>, now: Now) {
+        if let Some(run) = self.state.run.as_mut().filter(|run| run.exit_words.is_none()) {
+            let words = last_words.unwrap_or_else(|| "it ended while no controller was running".to_owned());
+            run.exit_words = Some(words);
+        }
+        let left = self.state.next_retry_at.map(|at| at.duration_since(now.wall).unsigned_abs());
+        let left = left.filter(|_| self.state.next_retry_at.is_some_and(|at| at > now.wall));
+        self.life = match (self.state.phase, left) {
+            (Phase::Error | Phase::Retrying, _) if self.state.gave_up => Life::GaveUp,
+            (Phase::Error | Phase::Retrying, Some(left)) => Life::Waiting { due: now.mono + left },
             _ => {
-                if let Some(run) = self.state.run.as_mut().filter(|run| run.exit_words.is_none()) {
-                    run.exit_words = Some("ended while no controller was running".to_owned());
-                }
                 self.state.next_retry_at = None;
+                self.state.gave_up = false;
                 self.happen(Happening::Ended, now);
+                Life::None
             }
+        };
+    }
+
+    /// The wait before the next worker never gets longer than the policy says, whatever the clock did.
+    pub(super) fn bound_wait(&mut self, policy: &Restart, now: Now) {
+        if let Life::Waiting { due } = &mut self.life {
+            *due = (*due).min(now.mono + policy.longest());
         }
     }
 
     /// Someone asked for a start: whatever failed before does not count any more.
     pub(super) fn start_afresh(&mut self) {
-        if let Life::Waiting { .. } = self.life {
+        if let Life::Waiting { .. } | Life::GaveUp = self.life {
             self.life = Life::None;
         }
+        self.state.gave_up = false;
         self.state.restart_count = 0;
         self.state.retry_count = 0;
         self.state.next_retry_at = None;
@@ -129,31 +168,31 @@ impl Channel {
     }
 
     /// A worker was started.
-    pub(super) fn spawned(&mut self, run: Ulid, pid: u32, pid_start: u64, log: LogMark, now: Now) {
+    pub(super) fn spawned(&mut self, run: Ulid, process: Process, log: LogMark, now: Now) {
         if let Life::Waiting { .. } = self.life {
             self.state.restart_count += 1;
         }
-        self.state.run = Some(RunSeen {
-            id: run.clone(),
-            pid,
-            pid_start,
-            started_at: now.wall,
-            exit_code: None,
-            exit_words: None,
-        });
-        self.first_sequence = self.state.hls_sequence_reserved;
-        self.state.hls_sequence_reserved += SEQUENCES_AHEAD;
+        self.state.run = Some(begun(run.clone(), process, now));
+        self.set_sequences_aside();
         self.log = log;
-        self.life = running(run, pid, Origin::Ours, now);
+        self.life = running(run, process, Origin::Ours, now);
         self.happen(Happening::Spawned, now);
     }
 
-    /// A worker could not be started or failed: the next one is due by policy. Returns the failures in a row.
-    pub(super) fn failed(&mut self, happening: Happening, now: Now) -> u32 {
+    /// For a run that has written nothing yet.
+    pub(super) fn set_sequences_aside(&mut self) {
+        self.first_sequence = self.state.hls_sequence_reserved;
+        self.state.hls_sequence_reserved += SEQUENCES_AHEAD;
+    }
+
+    /// A worker could not be started or failed: the next one is due by policy, or none is. Returns the failures in
+    /// a row.
+    pub(super) fn failed(&mut self, happening: Happening, policy: &Restart, now: Now) -> u32 {
         let failures = self.state.retry_count.saturating_add(1);
-        let delay = backoff::delay(failures, backoff::jitter());
-        self.life = Life::Waiting { due: now.mono + delay };
-        self.state.next_retry_at = now.wall.checked_add(delay).ok();
+        let delay = policy.delay(failures, backoff::jitter());
+        self.life = delay.map_or(Life::GaveUp, |delay| Life::Waiting { due: now.mono + delay });
+        self.state.gave_up = delay.is_none();
+        self.state.next_retry_at = delay.and_then(|delay| now.wall.checked_add(delay).ok());
         self.happen(happening, now);
         failures
     }
@@ -186,7 +225,9 @@ impl Channel {
     /// Takes in a heartbeat of the present run. Returns whether something must be saved now.
     pub(super) fn heard(&mut self, beat: Heartbeat, now: Now) -> bool {
         let sends = beat.playing != Playing::Nothing;
+        self.state.epoch = self.state.epoch.max(beat.epoch);
         if let Life::Running(run) = &mut self.life {
+            run.reach(Stage::Beating, now.mono);
             run.sending = if sends { run.sending.or(Some(now.mono)) } else { None };
         }
         let mut save = sends && self.happen(Happening::Sending, now);
@@ -232,7 +273,7 @@ impl Channel {
     /// When the newest heartbeat will say nothing about now any more.
     pub(super) fn stale_at(&self) -> Option<Instant> {
         match &self.life {
-            Life::Running(run) => run.heard.map(|heard| heard + STALE + Duration::from_millis(1)),
+            Life::Running(run) => run.last_beat().map(|heard| heard + STALE + Duration::from_millis(1)),
             _ => None,
         }
     }
@@ -240,7 +281,7 @@ impl Channel {
     /// What others may know, with the air judged anew.
     pub(super) fn sight(&mut self, wish: Wish, now: Now) -> Sight {
         let heard = match &self.life {
-            Life::Running(run) => run.heard,
+            Life::Running(run) => run.last_beat(),
             _ => None,
         };
         let age = heard.map_or(Duration::MAX, |heard| now.mono.saturating_duration_since(heard));
@@ -258,20 +299,31 @@ impl Channel {
     }
 
     fn alerts_now(&self) -> Vec<String> {
-        let failing = self.state.phase == Phase::Error && self.state.retry_count + 1 >= backoff::ALERT_AFTER;
-        let failing = failing.then(|| {
-            format!(
-                "channel {}: the worker failed {} times in a row",
-                self.state.id,
-                self.state.retry_count + 1
-            )
-        });
-        self.alerts.iter().cloned().chain(self.save_failed.clone()).chain(failing).collect()
+        let (id, failures) = (&self.state.id, self.state.retry_count + 1);
+        let trouble = match &self.life {
+            Life::Held { alerted: true, .. } => {
+                Some(format!("channel {id}: an unknown worker holds its lock and does not call"))
+            }
+            Life::GaveUp => {
+                Some(format!("channel {id}: the worker failed and is not started again; start it"))
+            }
+            _ if self.state.phase == Phase::Error && failures >= backoff::ALERT_AFTER => {
+                Some(format!("channel {id}: the worker failed {failures} times in a row"))
+            }
+            _ => None,
+        };
+        self.alerts.iter().cloned().chain(self.save_failed.clone()).chain(trouble).collect()
     }
 }
 
-fn running(id: Ulid, pid: u32, origin: Origin, now: Now) -> Life {
-    Life::Running(Run { id, pid, origin, since: now.mono, heard: None, sending: None, ending: None })
+fn running(id: Ulid, process: Process, origin: Origin, now: Now) -> Life {
+    let (stage, heard) = (Stage::Started, now.mono);
+    Life::Running(Run { id, process, origin, stage, heard, sending: None, ending: None })
+}
+
+fn begun(id: Ulid, process: Process, now: Now) -> RunSeen {
+    let Process { pid, started: pid_start } = process;
+    RunSeen { id, pid, pid_start, started_at: now.wall, exit_code: None, exit_words: None }
 }
 
 /// How a process ended, for people.
@@ -295,24 +347,77 @@ mod tests {
     fn only_the_end_of_a_list_that_does_not_loop_is_a_good_end_unasked() {
         use Verdict::{AsAsked, Crashed, Finished};
         let cases = [
-            (Wish::On, None, Some(0), false, Finished),
-            (Wish::On, None, Some(0), true, Crashed),
-            (Wish::On, None, Some(1), false, Crashed),
-            (Wish::On, None, Some(137), true, Crashed),
-            (Wish::On, None, None, true, Crashed),
-            (Wish::On, Some(Why::Hung), Some(0), false, Crashed),
-            (Wish::On, Some(Why::Asked), Some(137), true, AsAsked),
-            (Wish::On, Some(Why::Leftover), None, true, AsAsked),
-            (Wish::Off, None, Some(1), true, AsAsked),
-            (Wish::Off, Some(Why::Hung), Some(143), true, AsAsked),
+            (Wish::On, None, true, Finished),
+            (Wish::On, None, false, Crashed),
+            (Wish::On, Some(Why::Hung), true, Crashed),
+            (Wish::On, Some(Why::Hung), false, Crashed),
+            (Wish::On, Some(Why::Asked), true, AsAsked),
+            (Wish::On, Some(Why::Asked), false, AsAsked),
+            (Wish::Off, None, false, AsAsked),
+            (Wish::Off, Some(Why::Hung), false, AsAsked),
         ];
-        for (wish, ending, code, looped, expected) in cases {
-            assert_eq!(
-                verdict(wish, ending, code, looped),
-                expected,
-                "{wish:?} {ending:?} {code:?} {looped}"
-            );
+        for (wish, ending, finished, expected) in cases {
+            assert_eq!(verdict(wish, ending, finished), expected, "{wish:?} {ending:?} {finished}");
         }
+    }
+
+    fn process(pid: u32) -> Process {
+        Process { pid, started: 1 }
+    }
+
+    fn channel(now: Now) -> Channel {
+        Channel::new(StreamState::new(state::ids::ChannelId::main()), Vec::new(), now)
+    }
+
+    #[test]
+    fn what_was_waited_for_is_waited_for_by_the_next_controller() {
+        let now = Now::read();
+        let policy = Restart::default();
+        let mut before = channel(now);
+        before.attempt(now);
+        before.spawned(Ulid::from_text("a"), process(2), LogMark::default(), now);
+        before.gone(Some(1), String::new());
+        before.state.retry_count = 1;
+        before.failed(Happening::Crashed, &policy, now);
+        let again = |state: StreamState, wall| {
+            let mut after = Channel::new(state, Vec::new(), now);
+            after.found_none(None, Now { wall, ..now });
+            after.bound_wait(&policy, now);
+            after
+        };
+        let later = now.wall.checked_add(Duration::from_secs(20)).unwrap();
+        let Life::Waiting { due } = again(before.state.clone(), later).life else { panic!("it waits") };
+        assert!(due <= now.mono + Duration::from_secs(13));
+        let much_later = now.wall.checked_add(Duration::from_secs(40)).unwrap();
+        assert_eq!(again(before.state.clone(), much_later).life, Life::None);
+        // A wall clock that went back a year does not make a channel wait for a year.
+        let long_ago = now.wall.checked_sub(Duration::from_secs(365 * 86_400)).unwrap();
+        let Life::Waiting { due } = again(before.state.clone(), long_ago).life else { panic!("it waits") };
+        assert!(due <= now.mono + Duration::from_secs(133));
+        before.failed(Happening::SpawnFailed, &Restart { auto: false, ..policy.clone() }, now);
+        assert_eq!(again(before.state.clone(), later).life, Life::GaveUp);
+    }
+
+    #[test]
+    fn an_adoption_counts_nothing_and_keeps_the_phase() {
+        let now = Now::read();
+        let mut before = channel(now);
+        before.attempt(now);
+        before.spawned(Ulid::from_text("a"), process(2), LogMark::default(), now);
+        before.happen(Happening::Sending, now);
+        let mut after = Channel::new(before.state.clone(), Vec::new(), now);
+        after.found(Ulid::from_text("a"), process(2), now);
+        assert_eq!(after.state, before.state);
+        // One that was told to end has nothing to expect but its end.
+        before.happen(Happening::StopAsked, now);
+        let mut after = Channel::new(before.state, Vec::new(), now);
+        after.found(Ulid::from_text("a"), process(2), now);
+        assert!(matches!(&after.life, Life::Running(Run { ending: Some(_), .. })));
+        // One that nobody had written down yet has the next fencing number.
+        let mut unknown = channel(now);
+        unknown.adopted(Ulid::from_text("b"), process(3), now);
+        assert_eq!((unknown.state.phase, unknown.state.epoch), (Phase::Starting, 1));
+        assert_eq!((unknown.state.restart_count, unknown.state.run.unwrap().pid), (0, 3));
     }
 
     #[test]
@@ -324,18 +429,18 @@ mod tests {
     #[test]
     fn sequence_numbers_never_go_back_and_stay_ahead() {
         let now = Now::read();
-        let mut channel = Channel::new(StreamState::new(state::ids::ChannelId::main()), Vec::new(), now);
+        let mut channel = channel(now);
         let log = LogMark::default();
         channel.attempt(now);
-        channel.spawned(Ulid::from_text("a"), 1, 1, log.clone(), now);
+        channel.spawned(Ulid::from_text("a"), process(2), log.clone(), now);
         assert_eq!((channel.first_sequence, channel.state.hls_sequence_reserved), (0, 1000));
         assert!(!channel.reserve(400));
         assert!(channel.reserve(600));
         assert_eq!(channel.state.hls_sequence_reserved, 1600);
         channel.gone(Some(1), String::new());
-        channel.failed(Happening::Crashed, now);
+        channel.failed(Happening::Crashed, &Restart::default(), now);
         channel.attempt(now);
-        channel.spawned(Ulid::from_text("b"), 2, 2, log, now);
+        channel.spawned(Ulid::from_text("b"), process(3), log, now);
         assert_eq!(channel.first_sequence, 1600);
         assert_eq!((channel.state.restart_count, channel.state.retry_count, channel.state.epoch), (1, 1, 2));
     }

@@ -7,10 +7,12 @@ pub mod air;
 pub mod backoff;
 pub mod brief;
 mod channel;
-mod process;
+pub mod greeting;
+mod journal;
+pub mod process;
 pub mod reconcile;
 pub mod seen;
-mod socket;
+pub mod socket;
 mod spawn;
 mod words;
 
@@ -18,25 +20,29 @@ use crate::config::Config;
 use crate::wishes::Wishes;
 use brief::Briefing;
 use channel::Channel;
+use process::Process;
 use reconcile::{Wanted, reconcile, wake_at};
-use seen::{Life, Now, Sight};
+use seen::{Life, Now, Sight, Stage};
 use socket::Line;
 use state::ids::{ChannelId, Ulid};
 use state::phase::Wish;
-use state::seen::StreamState;
+use state::seen::{LastWords, StreamState};
 use state::store;
 use state::wire::{Hello, ToController};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-/// Every pid is looked at this often, whatever else we were told.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// Every channel is looked at this often, whatever else we were told.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// A loop that comes this much too late was held up itself.
-const HELD_UP: Duration = Duration::from_secs(2);
+/// A loop that comes this much too late was held up itself. With a check every second, nothing that lasts long enough
+/// to make a worker look silent goes unnoticed.
+const HELD_UP: Duration = Duration::from_secs(1);
 
 /// Everything that can wake the supervisor.
 #[derive(Debug)]
@@ -44,13 +50,17 @@ pub(crate) enum Event {
     /// A wish was changed through the API.
     Asked { channel: ChannelId, ask: Ask, done: oneshot::Sender<()> },
     /// A worker called and said who it is.
-    Called { hello: Hello, line: Line },
+    Called { hello: Hello, peer: Option<u32>, line: Line },
+    /// A worker was told what to play.
+    Briefed { channel: ChannelId, run: Ulid },
     /// A worker said something.
     Said { channel: ChannelId, run: Ulid, words: Box<ToController> },
     /// A worker's connection ended.
     HungUp { channel: ChannelId, line: u64 },
     /// A worker's process ended.
     Exited { channel: ChannelId, run: Ulid, code: Option<i32> },
+    /// Someone asks whether this loop turns.
+    Pulse { done: oneshot::Sender<()> },
     /// The controller ends, and the workers with it. Said twice: now.
     Leave,
 }
@@ -89,6 +99,18 @@ impl Handle {
         }
     }
 
+    /// Whether the loop turns: it has to answer before the deadline.
+    pub async fn is_turning(&self, deadline: Duration) -> bool {
+        let (done, told) = oneshot::channel();
+        let answer = async { self.events.send(Event::Pulse { done }).await.is_ok() && told.await.is_ok() };
+        tokio::time::timeout(deadline, answer).await.unwrap_or(false)
+    }
+
+    /// What is seen of every channel.
+    pub fn sights(&self) -> Vec<Sight> {
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Whether the controller is ending.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
@@ -109,29 +131,50 @@ pub struct Supervisor {
     channels: BTreeMap<ChannelId, Channel>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
+    journal: mpsc::Sender<journal::Entry>,
     sights: Sights,
     leaving: bool,
     check_at: Instant,
+    /// When this turn of the loop should have begun.
+    turn: Instant,
+    /// Playlists that came to their end while no controller was running.
+    finished: Vec<ChannelId>,
 }
 
-/// Opens the socket and loads what was last seen.
+/// Where workers call.
+pub fn socket_path(config: &Config) -> PathBuf {
+    spawn::socket_path(config)
+}
+
+/// Takes calls on the socket and loads what was last seen.
 ///
 /// # Errors
-/// The socket cannot be opened, or a state file is there and cannot be read.
+/// The socket cannot be used, or a state file is there and cannot be read.
 pub fn open(
     config: Arc<Config>,
     wishes: Arc<Wishes>,
     briefing: Arc<Briefing>,
+    listener: UnixListener,
 ) -> anyhow::Result<(Supervisor, Handle)> {
-    let listener = socket::listen(&spawn::socket_path(&config))?;
     let (events, inbox) = mpsc::channel(256);
     let sights = Sights::default();
     let handle = Handle { events: events.clone(), sights: sights.clone(), leaving: Arc::default() };
     tokio::spawn(socket::accept(listener, events.clone()));
-    let channels = BTreeMap::new();
-    let check_at = Instant::now() + CHECK_EVERY;
-    let mut supervisor =
-        Supervisor { config, wishes, briefing, channels, events, inbox, sights, leaving: false, check_at };
+    let now = Instant::now();
+    let mut supervisor = Supervisor {
+        journal: journal::open(config.clone()),
+        config,
+        wishes,
+        briefing,
+        channels: BTreeMap::new(),
+        events,
+        inbox,
+        sights,
+        leaving: false,
+        check_at: now + CHECK_EVERY,
+        turn: now,
+        finished: Vec::new(),
+    };
     for wish in supervisor.wishes.all() {
         supervisor.load(&wish.id)?;
     }
@@ -141,17 +184,23 @@ pub fn open(
 impl Supervisor {
     /// Runs until [`Handle::leave`] was called and the last worker is gone.
     pub async fn run(mut self) {
+        for id in std::mem::take(&mut self.finished) {
+            tracing::info!(channel.id = %id, "the playlist has ended while no controller was running");
+            self.switch_off(&id).await;
+        }
         self.settle_all().await;
         while !(self.leaving && self.channels.values().all(|c| c.life == Life::None)) {
             let wake = self.wake_at();
-            // Events first: an exit that is already in the inbox must not be found by its pid.
-            tokio::select! {
+            // Events first: an exit that is already in the inbox must not look like a silence.
+            let event = tokio::select! {
                 biased;
-                Some(event) = self.inbox.recv() => self.handle(event).await,
-                () = tokio::time::sleep_until(wake.into()) => {
-                    self.forgive_silence(wake);
-                    self.check().await;
-                }
+                Some(event) = self.inbox.recv() => Some(event),
+                () = tokio::time::sleep_until(wake.into()) => None,
+            };
+            self.turn = Instant::now().min(wake);
+            match event {
+                Some(event) => self.handle(event).await,
+                None => self.check().await,
             }
         }
     }
@@ -165,17 +214,17 @@ impl Supervisor {
 
     /// If this loop itself was held up (a stalled disk, a paused machine), the workers' words lie unread in their
     /// sockets: their silence is ours. They get a fresh start instead of being ended for it.
-    fn forgive_silence(&mut self, planned: Instant) {
+    fn forgive_silence(&mut self) {
         let now = Instant::now();
-        let late = now.saturating_duration_since(planned);
+        let late = now.saturating_duration_since(self.turn);
         if late < HELD_UP {
             return;
         }
+        self.turn = now;
         tracing::warn!(late_ms = late.as_millis() as u64, "the supervisor was held up");
         for channel in self.channels.values_mut() {
             if let Life::Running(run) = &mut channel.life {
-                run.since = now;
-                run.heard = run.heard.map(|_| now);
+                run.heard = now;
             }
         }
     }
@@ -190,7 +239,20 @@ impl Supervisor {
                 self.settle(&channel).await;
                 let _ = done.send(());
             }
-            Event::Called { hello, line } => self.called(hello, line, now),
+            Event::Called { hello, peer, line } => {
+                let channel = hello.channel.clone();
+                self.called(hello, peer, line, now).await;
+                self.settle(&channel).await;
+            }
+            Event::Briefed { channel, run } => {
+                let known = self.channels.get_mut(&channel).and_then(|channel| channel.run(&run));
+                if let Some(run) = known.filter(|run| run.stage == Stage::Called) {
+                    run.reach(Stage::Briefed, now.mono);
+                }
+            }
+            Event::Pulse { done } => {
+                let _ = done.send(());
+            }
             Event::Said { channel, run, words } => {
                 self.said(&channel, &run, *words, now).await;
                 self.settle(&channel).await;
@@ -216,6 +278,7 @@ impl Supervisor {
     async fn settle(&mut self, id: &ChannelId) {
         // Each action changes what is seen, so that a few rounds reach the end; the bound keeps a mistake small.
         for _ in 0..8 {
+            self.forgive_silence();
             let now = Now::read();
             let wanted = self.wanted(id);
             let Some(channel) = self.channels.get(id) else { return };
@@ -251,14 +314,10 @@ impl Supervisor {
         self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sight);
     }
 
-    /// Looks at every pid, and at everything that is due.
+    /// Looks at everything that is due.
     async fn check(&mut self) {
         self.check_at = Instant::now() + CHECK_EVERY;
         for id in self.channels.keys().cloned().collect::<Vec<_>>() {
-            if let Some(run) = self.channels.get(&id).and_then(vanished) {
-                tracing::warn!(channel.id = %id, run.id = %run, "the worker's process is gone");
-                self.exited(&id, &run, None, Now::read()).await;
-            }
             self.settle(&id).await;
         }
     }
@@ -271,33 +330,38 @@ impl Supervisor {
             tracing::error!(channel.id = %id, "{alert}");
         }
         let state = loaded.document.unwrap_or_else(|| StreamState::new(id.clone()));
-        let left = state.run.as_ref().filter(|run| run.exit_words.is_none());
-        let left = left.filter(|run| process::is_alive(run.pid, run.pid_start)).cloned();
+        let unfinished = state.run.clone().filter(|run| run.exit_words.is_none());
+        let left = unfinished.clone().map(|run| {
+            let process = Process { pid: run.pid, started: run.pid_start };
+            (run.id, process)
+        });
         let mut channel = Channel::new(state, loaded.alerts, now);
-        channel.found(left.as_ref().map(|run| run.pid), now);
-        if let Some(run) = left {
-            tracing::warn!(channel.id = %id, run.id = %run.id, pid = run.pid, "a worker was left over");
-            tokio::spawn(watch(run, id.clone(), self.events.clone()));
+        channel.log = spawn::end_of_log(&self.config, id);
+        match left.filter(|(_, process)| process.is_known()) {
+            Some((run, process)) => {
+                tracing::info!(channel.id = %id, run.id = %run, pid = process.pid, "a worker was left by an earlier controller");
+                channel.found(run.clone(), process, now);
+                if matches!(&channel.life, Life::Running(run) if run.ending.is_some()) {
+                    process.terminate();
+                }
+                self.watch(id, run, process);
+            }
+            None => self.nobody_left(&mut channel, unfinished.map(|run| run.id), now),
         }
         self.channels.insert(id.clone(), channel);
         self.publish(id);
         Ok(())
     }
-}
-/// The run whose process is gone without a word.
-fn vanished(channel: &Channel) -> Option<Ulid> {
-    let Life::Running(run) = &channel.life else { return None };
-    let pid_start = channel.state.run.as_ref().map_or(0, |seen| seen.pid_start);
-    // A zombie has an entry still: whoever waits for it brings its exit code in a moment.
-    let entry = std::path::Path::new("/proc").join(run.pid.to_string());
-    let gone = !entry.exists() || process::start_time(run.pid).is_some_and(|started| started != pid_start);
-    (gone && pid_start != 0).then(|| run.id.clone())
-}
 
-async fn watch(run: state::seen::RunSeen, channel: ChannelId, events: mpsc::Sender<Event>) {
-    if let Err(error) = process::ended(run.pid, run.pid_start).await {
-        // The check by pid finds its end within seconds instead.
-        return tracing::warn!(channel.id = %channel, %error, "the process cannot be watched");
+    fn nobody_left(&mut self, channel: &mut Channel, run: Option<Ulid>, now: Now) {
+        let id = channel.state.id.clone();
+        let wish = self.wishes.get(&id);
+        let last = run.and_then(|run| LastWords::of(&self.config.state_dir.join("run"), &id, &run));
+        if last.as_ref().is_some_and(|last| last.finished) && wish.as_ref().is_some_and(|wish| !wish.looped) {
+            self.finished.push(id);
+            channel.over();
+        }
+        channel.found_none(last.map(|last| last.words), now);
+        channel.bound_wait(&wish.map(|wish| wish.restart).unwrap_or_default(), now);
     }
-    let _ = events.send(Event::Exited { channel, run: run.id, code: None }).await;
 }

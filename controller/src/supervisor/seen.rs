@@ -1,6 +1,7 @@
 //! What is seen of a channel: its worker's life, and what the rest of the controller may know of it.
 
 use super::air::Air;
+use super::process::Process;
 use state::Timestamp;
 use state::ids::Ulid;
 use state::seen::StreamState;
@@ -8,8 +9,17 @@ use state::wire::Heartbeat;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A worker that says nothing for this long counts as hung.
-pub const SILENCE: Duration = Duration::from_secs(10);
+/// Heartbeats are due this often.
+pub const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// A heartbeat that is missing this long after it was due means that the worker's loop stands still.
+pub const MISSING: Duration = Duration::from_secs(5);
+
+/// How long a worker may take to call, and to send its first heartbeat when it knows what to play.
+pub const FIRST_WORD: Duration = Duration::from_secs(15);
+
+/// How long the list of what to play may take. The worker itself waits for 30 s.
+pub const BRIEFING: Duration = Duration::from_secs(35);
 
 /// A heartbeat older than this says nothing about now.
 pub const STALE: Duration = Duration::from_secs(5);
@@ -40,6 +50,17 @@ pub enum Life {
         /// When.
         due: Instant,
     },
+    /// There is none because it failed, and by its policy nothing is tried until somebody asks.
+    GaveUp,
+    /// Somebody holds the channel's lock of whom nothing is known yet.
+    Held {
+        /// Since when it is known.
+        since: Instant,
+        /// When to try the lock again.
+        look_at: Instant,
+        /// Somebody was alerted.
+        alerted: bool,
+    },
     /// There is one.
     Running(Run),
 }
@@ -50,26 +71,50 @@ pub struct Run {
     /// Names the run.
     pub id: Ulid,
     /// Leader of its process group.
-    pub pid: u32,
-    /// Whose child it is.
+    pub process: Process,
+    /// Who started it.
     pub origin: Origin,
-    /// When it was started or found.
-    pub since: Instant,
-    /// When it last said something.
-    pub heard: Option<Instant>,
+    /// How far we are with each other.
+    pub stage: Stage,
+    /// When it came so far, or last sent a heartbeat.
+    pub heard: Instant,
     /// Since when it sends media.
     pub sending: Option<Instant>,
     /// It was told to end.
     pub ending: Option<Ending>,
 }
 
-/// Where a worker comes from.
+/// Who started a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// This controller started it.
+    /// This controller did.
     Ours,
     /// A controller before this one did.
-    Leftover,
+    Adopted,
+}
+
+/// How far a worker has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Its process lives.
+    Started,
+    /// It has called; what it shall play is being listed.
+    Called,
+    /// It was told what to play.
+    Briefed,
+    /// Its loop sends heartbeats.
+    Beating,
+}
+
+impl Stage {
+    /// How long it may stay silent here.
+    pub fn patience(self) -> Duration {
+        match self {
+            Stage::Started | Stage::Briefed => FIRST_WORD,
+            Stage::Called => BRIEFING,
+            Stage::Beating => BEAT_EVERY + MISSING,
+        }
+    }
 }
 
 /// A worker on its way out.
@@ -88,16 +133,24 @@ pub struct Ending {
 pub enum Why {
     /// Nobody wants the channel, or the controller itself goes.
     Asked,
-    /// It does not speak any more. Counts as a crash.
+    /// Its loop stands still. Counts as a crash.
     Hung,
-    /// It belongs to a controller that is gone.
-    Leftover,
 }
 
 impl Run {
-    /// When it last gave a sign of life; its start counts as one.
-    pub fn last_sign(&self) -> Instant {
-        self.heard.unwrap_or(self.since)
+    /// When its silence will have lasted too long.
+    pub fn silent_at(&self) -> Instant {
+        self.heard + self.stage.patience()
+    }
+
+    /// It has come to another stage.
+    pub fn reach(&mut self, stage: Stage, now: Instant) {
+        (self.stage, self.heard) = (stage, now);
+    }
+
+    /// When it sent its last heartbeat.
+    pub fn last_beat(&self) -> Option<Instant> {
+        (self.stage == Stage::Beating).then_some(self.heard)
     }
 }
 

@@ -45,7 +45,7 @@ impl Line {
 ///
 /// # Errors
 /// The path is too long for a socket, or the folder cannot be written.
-pub(super) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+pub fn listen(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {
     let length = path.as_os_str().len();
     if length > LONGEST_PATH {
         bail!(
@@ -59,7 +59,9 @@ pub(super) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
         }
         _ => {}
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("open the socket {}", path.display()))?;
+    let listener = std::os::unix::net::UnixListener::bind(path)
+        .with_context(|| format!("open the socket {}", path.display()))?;
+    listener.set_nonblocking(true)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -83,9 +85,9 @@ pub(super) async fn accept(listener: UnixListener, events: mpsc::Sender<Event>) 
 
 async fn serve(stream: UnixStream, id: u64, events: mpsc::Sender<Event>) {
     let ours = rustix::process::geteuid().as_raw();
-    if !stream.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0) {
-        return tracing::warn!("a call from another user was refused");
-    }
+    let peer = stream.peer_cred().ok().filter(|peer| peer.uid() == ours || peer.uid() == 0);
+    let Some(peer) = peer else { return tracing::warn!("a call from another user was refused") };
+    let peer = peer.pid().and_then(|pid| u32::try_from(pid).ok());
     let (reader, writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let Some(hello) = hello(&mut reader).await else {
@@ -93,15 +95,18 @@ async fn serve(stream: UnixStream, id: u64, events: mpsc::Sender<Event>) {
     };
     let (channel, run) = (hello.channel.clone(), hello.run.clone());
     let (out, orders) = mpsc::channel(16);
-    if events.send(Event::Called { hello, line: Line { id, out } }).await.is_err() {
+    if events.send(Event::Called { hello, peer, line: Line { id, out } }).await.is_err() {
         return;
     }
     let mut speaking = tokio::spawn(speak(writer, orders));
     loop {
         tokio::select! {
             line = next_line(&mut reader) => match line {
-                Ok(Some(words)) => {
-                    let said = Event::Said { channel: channel.clone(), run: run.clone(), words: Box::new(words) };
+                Ok(Some(Words::Unknown)) => {
+                    tracing::debug!(channel.id = %channel, run.id = %run, "words of a newer worker were passed over");
+                }
+                Ok(Some(Words::Known(words))) => {
+                    let said = Event::Said { channel: channel.clone(), run: run.clone(), words };
                     if events.send(said).await.is_err() {
                         break;
                     }
@@ -121,7 +126,10 @@ async fn serve(stream: UnixStream, id: u64, events: mpsc::Sender<Event>) {
 
 async fn hello(reader: &mut (impl AsyncBufRead + Unpin)) -> Option<Hello> {
     match tokio::time::timeout(PATIENCE, next_line(reader)).await {
-        Ok(Ok(Some(ToController::Hello(hello)))) => Some(hello),
+        Ok(Ok(Some(Words::Known(words)))) => match *words {
+            ToController::Hello(hello) => Some(hello),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -138,9 +146,27 @@ async fn speak(mut writer: OwnedWriteHalf, mut orders: mpsc::Receiver<ToWorker>)
     }
 }
 
-async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<ToController>> {
+/// One line of a worker.
+#[derive(Debug)]
+enum Words {
+    Known(Box<ToController>),
+    /// A newer worker may know words that this controller does not.
+    Unknown,
+}
+
+async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Words>> {
     let Some(line) = bounded_line(reader, MAX_LINE).await? else { return Ok(None) };
-    serde_json::from_slice(&line).map(Some).map_err(io::Error::other)
+    understand(&line).map(Some)
+}
+
+fn understand(line: &[u8]) -> io::Result<Words> {
+    match serde_json::from_slice(line) {
+        Ok(words) => Ok(Words::Known(words)),
+        Err(error) => match serde_json::from_slice::<serde_json::Value>(line) {
+            Ok(value) if value.get("type").is_some_and(serde_json::Value::is_string) => Ok(Words::Unknown),
+            _ => Err(io::Error::other(error)),
+        },
+    }
 }
 
 /// One line of at most `most` bytes, without its end; `None` at the end of the stream.
@@ -168,6 +194,16 @@ async fn bounded_line(reader: &mut (impl AsyncBufRead + Unpin), most: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_a_newer_worker_are_passed_over_and_nonsense_is_not() {
+        let known = br#"{"type":"want_items","after":3}"#;
+        assert!(matches!(understand(known).unwrap(), Words::Known(_)));
+        assert!(matches!(understand(br#"{"type":"sings","song":1}"#).unwrap(), Words::Unknown));
+        for nonsense in [&b"{}"[..], b"hello", b"", b"[1]", b"{\"type\":7}"] {
+            assert!(understand(nonsense).is_err());
+        }
+    }
 
     #[tokio::test]
     async fn lines_are_bounded() {

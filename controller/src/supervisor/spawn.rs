@@ -1,13 +1,16 @@
-//! Starting a worker: which program, with which words, into which log. The only file that starts workers.
+//! Starting a worker: whether there is one, which program, with which words, into which log. The only file that
+//! starts workers.
 
+use super::process::Process;
 use crate::config::Config;
 use state::ids::{ChannelId, Ulid};
-use std::fs::{self, File, OpenOptions};
+use state::rotate;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use tokio::process::{Child, Command};
+use std::process::{Command, Stdio};
 
 /// A log above this many bytes is put aside when the next worker starts.
 const ROTATE_ABOVE: u64 = 10 * 1024 * 1024;
@@ -23,12 +26,29 @@ pub(super) fn socket_path(config: &Config) -> PathBuf {
     config.state_dir.join("run/controller.sock")
 }
 
+/// Whether a living worker holds the channel. The lock is free again when this returns; a worker that starts at
+/// this very moment tries it more than once.
+///
+/// # Errors
+/// The lock file cannot be opened.
+pub(super) fn is_held(config: &Config, channel: &ChannelId) -> io::Result<bool> {
+    let path = config.state_dir.join("run").join(format!("{channel}.lock"));
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(named(&path, &error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(named(&path, &error)),
+    }
+}
+
 /// A worker that was just started.
 pub(super) struct Started {
-    /// To be waited for.
-    pub(super) child: Child,
-    /// Its process id, and that of its group.
-    pub(super) pid: u32,
+    /// Leader of its group. It must be waited for; [`Process::ended`] does.
+    pub(super) process: Process,
     /// Where its words begin in the log.
     pub(super) log: LogMark,
 }
@@ -37,12 +57,15 @@ pub(super) struct Started {
 ///
 /// # Errors
 /// The log cannot be opened or the program cannot be started; the message names the file.
+#[allow(clippy::zombie_processes)] // It outlives this program's memory: see `Process::ended`.
 pub(super) fn worker(config: &Config, channel: &ChannelId, run: &Ulid) -> io::Result<Started> {
     let (file, log) = open_log(&config.state_dir.join("logs"), channel)?;
     let mut command = Command::new(&config.worker);
     command
         .args(["--channel", channel.as_str(), "--run", run.as_str(), "--socket"])
         .arg(socket_path(config))
+        .arg("--log")
+        .arg(log_path(config, channel))
         .env_clear()
         .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("LOG_LEVEL", &config.log_level)
@@ -53,8 +76,9 @@ pub(super) fn worker(config: &Config, channel: &ChannelId, run: &Ulid) -> io::Re
         .stderr(file)
         .process_group(0);
     let child = command.spawn().map_err(|e| named(&config.worker, &e))?;
-    let pid = child.id().unwrap_or_default();
-    Ok(Started { child, pid, log })
+    // It has an entry until it is waited for, also when it has ended already.
+    let started = Process::started(child.id()).unwrap_or_default();
+    Ok(Started { process: Process { pid: child.id(), started }, log })
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
@@ -68,26 +92,26 @@ pub(super) struct LogMark {
     offset: u64,
 }
 
+fn log_path(config: &Config, channel: &ChannelId) -> PathBuf {
+    config.state_dir.join("logs").join(format!("{channel}.log"))
+}
+
+/// Where an adopted run will write its next words.
+pub(super) fn end_of_log(config: &Config, channel: &ChannelId) -> LogMark {
+    let path = log_path(config, channel);
+    let offset = fs::metadata(&path).map_or(0, |meta| meta.len());
+    LogMark { path, offset }
+}
+
 fn open_log(folder: &Path, channel: &ChannelId) -> io::Result<(File, LogMark)> {
     let path = folder.join(format!("{channel}.log"));
     let named = |error: io::Error| named(&path, &error);
     if fs::metadata(&path).is_ok_and(|meta| meta.len() > ROTATE_ABOVE) {
-        rotate(&path).map_err(named)?;
+        rotate::put_aside(&path, KEPT).map_err(named)?;
     }
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(named)?;
     let offset = file.metadata()?.len();
     Ok((file, LogMark { path, offset }))
-}
-
-fn rotate(path: &Path) -> io::Result<()> {
-    let aside = |n: u32| PathBuf::from(format!("{}.{n}", path.display()));
-    for n in (1..KEPT).rev() {
-        match fs::rename(aside(n), aside(n + 1)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    fs::rename(path, aside(1))
 }
 
 impl LogMark {
@@ -95,7 +119,9 @@ impl LogMark {
     pub(super) fn last_line(&self) -> Option<String> {
         let mut file = File::open(&self.path).ok()?;
         let end = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(self.offset.max(end.saturating_sub(8192)))).ok()?;
+        // A shorter file is a fresh one: the worker has put the old one aside.
+        let begin = if self.offset > end { 0 } else { self.offset };
+        file.seek(SeekFrom::Start(begin.max(end.saturating_sub(8192)))).ok()?;
         let mut bytes = Vec::new();
         file.take(8192).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes);

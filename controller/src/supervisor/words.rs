@@ -1,44 +1,94 @@
 //! What workers say, and what they are told.
 
-use super::Supervisor;
 use super::brief::RunFacts;
-use super::seen::{Life, Now};
+use super::greeting::{Caller, Greeting, greet};
+use super::journal::Entry;
+use super::process::Process;
+use super::seen::{Now, Stage};
 use super::socket::Line;
-use state::ids::{ChannelId, Ulid};
+use super::{Event, Supervisor};
+use state::channel::StreamConfig;
+use state::ids::{ChannelId, DestinationId, Ulid};
 use state::wire::{Hello, ToController, ToWorker};
 
+/// Longest line of a worker that is repeated, in characters.
+const LONGEST_LINE: usize = 2000;
+
 impl Supervisor {
-    pub(super) fn called(&mut self, hello: Hello, line: Line, now: Now) {
-        let (id, version) = (&hello.channel, &hello.version);
+    /// A worker has called. Who is not welcome is told to stop: two workers of one channel would throw each other
+    /// off the air.
+    pub(super) async fn called(&mut self, hello: Hello, peer: Option<u32>, line: Line, now: Now) {
+        let (id, run, version) = (&hello.channel, &hello.run, &hello.version);
+        let wanted = self.wanted(id);
         let known = self.channels.get_mut(id).zip(self.wishes.get(id));
-        let Some((channel, wish)) =
-            known.filter(|(c, _)| matches!(&c.life, Life::Running(r) if r.id == hello.run))
-        else {
-            // Dropping the line hangs up.
-            return tracing::warn!(channel.id = %id, run.id = %hello.run, "a call of an unknown run was refused");
+        let Some((channel, wish)) = known else {
+            return send_away(&hello, &line, "there is no such channel");
         };
-        tracing::info!(channel.id = %id, run.id = %hello.run, pid = hello.pid, version, "worker called");
-        if let Some(run) = channel.run(&hello.run) {
-            run.heard = Some(now.mono);
+        let process =
+            Process::of(hello.pid).filter(|_| peer.is_none_or(|peer| peer == 0 || peer == hello.pid));
+        let newest = channel.state.run.as_ref().map(|run| &run.id);
+        let adopted = match greet(Caller { run, process }, &channel.life, newest, wanted) {
+            Greeting::SendAway(why) => return send_away(&hello, &line, why),
+            Greeting::Welcome => None,
+            Greeting::Adopt(process) => Some(process),
+        };
+        if let Some(process) = adopted {
+            channel.adopted(run.clone(), process, now);
         }
+        tracing::info!(channel.id = %id, run.id = %run, pid = hello.pid, version, briefed = hello.briefed,
+            adopted = adopted.is_some(), "worker called");
         channel.line = Some(line.clone());
+        if let Some(run) = channel.run(run).filter(|run| run.stage == Stage::Started || !hello.briefed) {
+            run.reach(if hello.briefed { Stage::Briefed } else { Stage::Called }, now.mono);
+        }
+        if adopted.is_some() && !hello.briefed {
+            channel.set_sequences_aside();
+        }
+        if !hello.briefed {
+            self.brief(&hello, wish, line);
+        }
+        if let Some(process) = adopted {
+            self.watch(id, run.clone(), process);
+            self.save(id).await;
+        }
+    }
+
+    /// Tells a worker what to play. Listing the media may take its time.
+    fn brief(&self, hello: &Hello, wish: StreamConfig, line: Line) {
+        let Some(channel) = self.channels.get(&hello.channel) else { return };
         let facts = RunFacts {
-            run: hello.run,
+            run: hello.run.clone(),
             epoch: channel.state.epoch,
             cursor: channel.state.cursor.clone(),
             first_sequence: channel.first_sequence,
         };
-        let briefing = self.briefing.clone();
+        let taken = self.taken_from(&wish);
+        let (briefing, events) = (self.briefing.clone(), self.events.clone());
+        let (channel, run) = (hello.channel.clone(), hello.run.clone());
         tokio::spawn(async move {
-            let spec = crate::off_thread(move || briefing.spec(&wish, facts)).await;
+            let mut spec = crate::off_thread(move || briefing.spec(&wish, facts)).await;
+            spec.destinations.retain(|destination| !taken.contains(&destination.id));
             line.send(ToWorker::Spec(Box::new(spec))).await;
+            let _ = events.send(Event::Briefed { channel, run }).await;
         });
+    }
+
+    /// Destinations that another wanted channel has already, with the same key. The API refuses them; files that
+    /// were edited by hand and a new environment do not ask it.
+    fn taken_from(&self, wish: &StreamConfig) -> Vec<DestinationId> {
+        let taken = self.briefing.keyring.taken(wish, &self.wishes.all());
+        for (id, by) in &taken {
+            tracing::error!(channel.id = %wish.id, destination.id = %id, error_type = "destination_in_use",
+                "left out: channel {by} sends to the same place with the same key");
+        }
+        taken.into_iter().map(|(id, _)| id).collect()
     }
 
     pub(super) async fn said(&mut self, id: &ChannelId, run: &Ulid, words: ToController, now: Now) {
         let Some(channel) = self.channels.get_mut(id) else { return };
-        let Some(present) = channel.run(run) else { return };
-        present.heard = Some(now.mono);
+        if channel.run(run).is_none() {
+            return;
+        }
         match words {
             ToController::Heartbeat(beat) if beat.run == *run => {
                 if channel.heard(*beat, now) {
@@ -48,10 +98,15 @@ impl Supervisor {
             ToController::Event(event) => {
                 let (kind, data) = (&event.kind, &event.data);
                 tracing::info!(channel.id = %id, run.id = %run, event.seq = event.seq, kind, %data, "worker event");
-                if let Some(line) = &channel.line {
-                    line.try_send(ToWorker::Ack { seq: event.seq });
+                let Some(line) = channel.line.clone() else { return };
+                let entry = Entry { channel: id.clone(), event, line };
+                if self.journal.try_send(entry).is_err() {
+                    // Hanging up makes the worker call again, and say again what was not acknowledged.
+                    tracing::warn!(channel.id = %id, run.id = %run, "events come faster than the disk takes them");
+                    channel.line = None;
                 }
             }
+            ToController::Log { level, line } => self.log(id, run, &level, &line),
             ToController::WantItems { after } => self.next_items(id, after + 1),
             ToController::Hello(_) | ToController::Heartbeat(_) => {}
         }
@@ -67,4 +122,21 @@ impl Supervisor {
             line.send(ToWorker::Items { generation, items }).await;
         });
     }
+
+    /// A line of a worker's log. The worker keeps secrets out of it; we make sure.
+    fn log(&self, id: &ChannelId, run: &Ulid, level: &str, line: &str) {
+        let Some(wish) = self.wishes.get(id) else { return };
+        let shown: String = line.chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect();
+        let line = state::mask::line(&shown, &self.briefing.secrets(&wish));
+        match level {
+            "error" => tracing::error!(channel.id = %id, run.id = %run, worker.line = line, "worker"),
+            _ => tracing::warn!(channel.id = %id, run.id = %run, worker.line = line, "worker"),
+        }
+    }
+}
+
+fn send_away(hello: &Hello, line: &Line, why: &str) {
+    let (id, run, pid) = (&hello.channel, &hello.run, hello.pid);
+    tracing::warn!(channel.id = %id, run.id = %run, pid, why, "a worker that nobody wants is told to stop");
+    line.try_send(ToWorker::Stop);
 }

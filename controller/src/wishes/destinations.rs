@@ -6,6 +6,7 @@ use ring::hmac;
 use state::channel::StreamConfig;
 use state::destination::{Boundary, Destination, Platform};
 use state::ids::{ChannelId, DestinationId, fill_random};
+use state::phase::Wish;
 use state::seal::{MasterKey, SealError};
 use state::secret::Secret;
 use state::wire::DestinationSpec;
@@ -108,6 +109,24 @@ impl Keyring {
         specs.map(|spec| (spec.id, self.fingerprint(&spec.url, &spec.key))).collect()
     }
 
+    /// Destinations of `config` that send to the same place with the same key as another one before them: in the
+    /// channel itself, or in another wanted channel whose name comes first. Each with the channel that has it.
+    pub fn taken(&self, config: &StreamConfig, all: &[StreamConfig]) -> Vec<(DestinationId, ChannelId)> {
+        let before = all.iter().filter(|other| other.wish == Wish::On && other.id < config.id);
+        let mut held: Vec<(Fingerprint, &ChannelId)> = Vec::new();
+        for other in before {
+            held.extend(self.fingerprints(other).into_iter().map(|(_, print)| (print, &other.id)));
+        }
+        let mut taken = Vec::new();
+        for (id, print) in self.fingerprints(config) {
+            match held.iter().find(|(other, _)| *other == print) {
+                Some((_, by)) => taken.push((id, (*by).clone())),
+                None => held.push((print, &config.id)),
+            }
+        }
+        taken
+    }
+
     fn fingerprint(&self, url: &str, key: &Secret) -> Fingerprint {
         let text = format!("{}\0{}", ingest(url), key.expose());
         Fingerprint(hmac::sign(&self.compare, text.as_bytes()).as_ref().to_vec())
@@ -196,5 +215,27 @@ mod tests {
         let destination = saved(&ring, "a", "rtmp://h/app", "s3cret");
         assert_eq!(ring.key_of(&ChannelId::main(), &destination).unwrap().expose(), "s3cret");
         assert!(ring.key_of(&"other".parse().unwrap(), &destination).is_err());
+    }
+
+    #[test]
+    fn the_first_by_name_keeps_an_ingest_that_two_want() {
+        let ring = keyring(None);
+        let channel = |id: &str, wish| {
+            let id: ChannelId = id.parse().unwrap();
+            let name: DestinationId = "d".parse().unwrap();
+            let sealed_key = Some(ring.seal(&id, &name, &Secret::new("s3cret")));
+            let destination = Destination { sealed_key, ..youtube(name, "rtmp://h/app".to_owned()) };
+            StreamConfig { wish, destinations: vec![destination], ..StreamConfig::new(id) }
+        };
+        let all = [channel("a", Wish::Off), channel("b", Wish::On), channel("c", Wish::On)];
+        let taken = |n: usize| ring.taken(&all[n], &all).len();
+        assert_eq!((taken(0), taken(1), taken(2)), (0, 0, 1));
+        let mut twice = all[1].clone();
+        let second: DestinationId = "e".parse().unwrap();
+        let sealed_key = Some(ring.seal(&twice.id, &second, &Secret::new("s3cret")));
+        twice
+            .destinations
+            .push(Destination { sealed_key, ..youtube(second.clone(), "rtmps://h/app".to_owned()) });
+        assert_eq!(ring.taken(&twice, &all), [(second, twice.id.clone())]);
     }
 }

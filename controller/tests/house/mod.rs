@@ -25,6 +25,7 @@ pub struct House {
     child: Option<Child>,
     address: Option<SocketAddr>,
     variables: Vec<(String, String)>,
+    program: PathBuf,
 }
 
 /// An answer.
@@ -63,8 +64,13 @@ impl Answer {
 impl House {
     /// A folder with two media files, a stand-in for FFmpeg and a worker that behaves as told; not yet started.
     pub fn furnished(behaviour: &str) -> Self {
-        let house =
-            Self { folder: TempDir::new().unwrap(), child: None, address: None, variables: Vec::new() };
+        let house = Self {
+            folder: TempDir::new().unwrap(),
+            child: None,
+            address: None,
+            variables: Vec::new(),
+            program: env!("CARGO_BIN_EXE_stream-controller").into(),
+        };
         fs::create_dir(house.path("media")).unwrap();
         for name in ["a.mp4", "b.mp4"] {
             fs::write(house.path("media").join(name), b"media").unwrap();
@@ -96,6 +102,12 @@ impl House {
         self
     }
 
+    /// Starts another copy of the controller from now on: the one at this place in the folder.
+    pub fn program_is(&mut self, name: &str) -> &mut Self {
+        self.program = self.path(name);
+        self
+    }
+
     /// Writes a small program.
     pub fn program(&self, name: &str, script: &str) {
         let path = self.path(name);
@@ -120,7 +132,7 @@ impl House {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stream-controller"));
+        let mut command = Command::new(&self.program);
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())

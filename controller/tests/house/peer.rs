@@ -4,8 +4,8 @@
 use serde_json::json;
 use state::ids::Ulid;
 use state::wire::{
-    Counts, Cursor, DestinationSeen, DestinationState, Heartbeat, Hello, HlsSeen, ItemSeen, Making, Playing,
-    ToController, ToWorker, WorkerSpec,
+    Counts, Cursor, DestinationSeen, DestinationState, Event, Heartbeat, Hello, HlsSeen, ItemSeen, Making,
+    Playing, ToController, ToWorker, WorkerSpec,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -26,16 +26,29 @@ fn work(behaviour: &str, channel: &str, run: &str, socket: &str) -> i32 {
         eprintln!("the peer was told to crash");
         return code.parse().unwrap();
     }
+    let lock = std::path::Path::new(socket).with_file_name(format!("{channel}.lock"));
+    let lock = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(lock).unwrap();
+    lock.lock().unwrap();
     let run = Ulid::from_text(if behaviour == "wrong run" { "01ARZ3NDEKTSV4RRFFQ69G5FAV" } else { run });
+    let (channel, pid, version) = (channel.parse().unwrap(), std::process::id(), "peer".to_owned());
+    let mut hello = Hello { channel, run, pid, version, briefed: false };
     let mut stream = UnixStream::connect(socket).unwrap();
-    let hello =
-        Hello { channel: channel.parse().unwrap(), run, pid: std::process::id(), version: "peer".into() };
-    say(&mut stream, &ToController::Hello(hello));
+    say(&mut stream, &ToController::Hello(hello.clone()));
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     let Some(Ok(first)) = lines.next() else { return 4 };
     let ToWorker::Spec(spec) = serde_json::from_str(&first).unwrap() else { return 5 };
     std::fs::write("worker-was-told", &first).unwrap();
-    perform(behaviour, &spec, &mut stream, lines)
+    let mut code = perform(behaviour, &spec, &mut stream, lines);
+    hello.briefed = true;
+    while behaviour == "redial" && code != 0 {
+        std::thread::sleep(Duration::from_millis(100));
+        let Ok(again) = UnixStream::connect(socket) else { continue };
+        stream = again;
+        say(&mut stream, &ToController::Hello(hello.clone()));
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        code = perform(behaviour, &spec, &mut stream, lines);
+    }
+    code
 }
 
 fn perform(
@@ -56,6 +69,19 @@ fn perform(
     }
     let deaf = behaviour == "deaf";
     let listener = std::thread::spawn(move || listen(lines, deaf));
+    match behaviour {
+        "warns" => {
+            let line = format!("the disk is nearly full, {}", spec.destinations[0].key.expose());
+            say(stream, &ToController::Log { level: "warn".into(), line });
+            stream.write_all(b"{\"type\":\"dances\"}\n").unwrap();
+        }
+        "tells events" => {
+            for seq in [1, 1, 2] {
+                say(stream, &event(spec, seq));
+            }
+        }
+        _ => {}
+    }
     if behaviour == "wants more" {
         say(stream, &ToController::WantItems { after: spec.generation });
     }
@@ -78,10 +104,11 @@ fn perform(
 
 /// Ends with the exit code when it is told to stop.
 fn listen(lines: impl Iterator<Item = std::io::Result<String>>, deaf: bool) -> i32 {
-    for line in lines {
-        match serde_json::from_str(&line.unwrap()).unwrap() {
+    for line in lines.map_while(Result::ok) {
+        match serde_json::from_str(&line).unwrap() {
             ToWorker::Stop if deaf => {}
             ToWorker::Stop => return 0,
+            ToWorker::Ack { seq: 2 } => std::fs::write("worker-got-ack", b"").unwrap(),
             ToWorker::Items { generation, items } => {
                 let keys: Vec<_> = items.iter().map(|item| &item.key).collect();
                 let text = json!({"generation": generation, "keys": keys}).to_string();
@@ -91,6 +118,11 @@ fn listen(lines: impl Iterator<Item = std::io::Result<String>>, deaf: bool) -> i
         }
     }
     3
+}
+
+fn event(spec: &WorkerSpec, seq: u64) -> ToController {
+    let (run, at_wall, kind) = (spec.run.clone(), state::now(), "item.started".to_owned());
+    ToController::Event(Event { run, seq, at_wall, at_media_ms: 0, kind, data: json!({"key": "a.mp4"}) })
 }
 
 fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {

@@ -9,6 +9,7 @@ use state::destination::{Boundary, Destination, Platform};
 use state::ids::{ChannelId, DestinationId, Ulid};
 use state::playlist::{Item, Playlist};
 use state::profile::Profile;
+use state::restart::Restart;
 use state::secret::Secret;
 
 /// Most items in one list.
@@ -30,6 +31,7 @@ pub struct Changes {
     destinations: Option<Vec<DestinationChange>>,
     hls_enabled: Option<bool>,
     hls_public: Option<bool>,
+    restart: Option<Restart>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -97,6 +99,9 @@ fn read_all(body: Value, problems: &mut Vec<FieldProblem>) -> Option<(ChannelId,
             hls.finish();
         }
     }
+    if let Some(value) = fields.take("restart") {
+        changes.restart = read_restart(value, &mut fields);
+    }
     if let Some(list) = fields.get::<Vec<Value>>("destinations", "a list of destinations") {
         changes.destinations = Some(read_destinations(list, &mut fields));
     }
@@ -136,6 +141,25 @@ fn read_profile(value: Value, above: &mut Fields<'_>) -> Option<Profile> {
     let wrong = profile.problems().into_iter();
     above.problems().extend(wrong.map(|(at, words)| FieldProblem::at(format!("{place}{at}"), words)));
     Some(profile)
+}
+
+/// A policy of restarts; `null` is the usual one, and what is not said comes from it.
+fn read_restart(value: Value, above: &mut Fields<'_>) -> Option<Restart> {
+    let usual = Restart::default();
+    if value.is_null() {
+        return Some(usual);
+    }
+    let place = above.place("restart");
+    let mut fields = Fields::of(value, &place, above.problems())?;
+    let restart = Restart {
+        auto: fields.get("auto", "true or false").unwrap_or(usual.auto),
+        max_attempts: fields
+            .nullable("max_attempts", "a whole number, or null")
+            .unwrap_or(usual.max_attempts),
+        delays_s: fields.get("delays_s", "a list of waits in whole seconds").unwrap_or(usual.delays_s),
+    };
+    fields.finish();
+    Some(restart)
 }
 
 fn read_destinations(list: Vec<Value>, above: &mut Fields<'_>) -> Vec<DestinationChange> {
@@ -226,6 +250,7 @@ impl Changes {
         wish.profile = self.profile.unwrap_or(wish.profile);
         wish.hls.enabled = self.hls_enabled.unwrap_or(wish.hls.enabled);
         wish.hls.public = self.hls_public.unwrap_or(wish.hls.public);
+        wish.restart = self.restart.unwrap_or(wish.restart);
         wish.playlist = match self.media {
             None => wish.playlist,
             Some(None) => Playlist::Storage,
@@ -320,7 +345,7 @@ mod tests {
         let body = json!({
             "channel": "../x", "media": ["a.mp4", "../b"], "loop": "yes", "colour": 1, "name": 7,
             "profile": {"width": 3, "fps": "fast", "bits": 10},
-            "hls": {"enabled": 1, "path": "x"},
+            "hls": {"enabled": 1, "path": "x"}, "restart": {"auto": 1, "max_attempts": -1, "tries": 2},
             "destinations": [
                 {"id": "A", "url": "http://h/a", "stream_key": "a b", "color": "x"},
                 {"platform": "myspace"},
@@ -347,6 +372,9 @@ mod tests {
                 "/profile/bits",
                 "/profile/fps",
                 "/profile/width",
+                "/restart/auto",
+                "/restart/max_attempts",
+                "/restart/tries",
             ]
         );
         assert_eq!(pointers(json!([])), [""]);
