@@ -150,7 +150,7 @@ credentials() {
   for name in STORAGE_BUCKET STORAGE_ACCESS_KEY_ID STORAGE_SECRET_ACCESS_KEY; do
     given "$name" || fail storage "$name is not set; $STORAGE_PROVIDER needs it"
   done
-  [ "$STORAGE_PROVIDER" = s3 ] || given STORAGE_ENDPOINT || fail storage "STORAGE_ENDPOINT is not set: https://<account id>.r2.cloudflarestorage.com"
+  [ "$STORAGE_PROVIDER" = s3 ] || given STORAGE_ENDPOINT || given STORAGE_ACCOUNT_ID || fail storage "STORAGE_ACCOUNT_ID is not set; r2 needs it"
 }
 
 media() {
@@ -190,7 +190,9 @@ network() {
   reach youtube "${YOUTUBE_RTMP_URL:-rtmps://a.rtmps.youtube.com:443/live2}"
   local provider=${STORAGE_PROVIDER:-local}
   [ "$provider" = local ] && return
-  [ -z "${STORAGE_ENDPOINT:-}" ] || reach bucket "$STORAGE_ENDPOINT"
+  local endpoint=${STORAGE_ENDPOINT:-}
+  if [ -z "$endpoint" ] && [ "$provider" = r2 ] && [ -n "${STORAGE_ACCOUNT_ID:-}" ]; then endpoint=https://$STORAGE_ACCOUNT_ID.r2.cloudflarestorage.com; fi
+  [ -z "$endpoint" ] || reach bucket "$endpoint"
   # Whether the keys open the bucket is known to whoever uses them: the running controller.
   if answers; then
     local words

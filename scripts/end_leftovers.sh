@@ -4,8 +4,10 @@
 set -euo pipefail
 
 case ${1:-} in
-  -h | --help)
+  '') ;;
+  *)
     echo "usage: scripts/end_leftovers.sh   (for ExecStopPost= of stream-controller.service, not for people)"
+    [ "$1" = --help ] || [ "$1" = -h ] || exit 2
     exit 0
     ;;
 esac

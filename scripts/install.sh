@@ -4,18 +4,17 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: scripts/install.sh [--from DIR] [--prefix DIR] [--destdir DIR] [--no-packages] [--rollback]
+usage: scripts/install.sh [--from DIR] [--prefix DIR] [--destdir DIR] [--no-packages]
 
 Installs programs and scripts to /opt/stream-controller, makes the system user stream-controller, the folders, the
 environment file /etc/stream-controller/env (0600, only when missing), the systemd unit and the journal's limits.
-On an upgrade the programs of before stay in bin.previous, and a running service re-executes itself in place with
-the new ones: channels stay on the air.
+On an upgrade the programs of before stay in bin.previous for rollback.sh, and a running service re-executes itself in
+place with the new ones: channels stay on the air.
 
   --from         folder with the built programs (target/release)
   --prefix       where to install (/opt/stream-controller)
   --destdir      put everything below this folder and touch nothing else: no user, no packages, no systemd
   --no-packages  do not install ffmpeg, curl and jq
-  --rollback     exchange bin and bin.previous
 TEXT
 }
 
@@ -24,7 +23,6 @@ from=$here/target/release
 prefix=/opt/stream-controller
 destdir=''
 packages=yes
-rollback=''
 while [ $# -gt 0 ]; do
   case $1 in
     --from | --prefix | --destdir)
@@ -34,10 +32,6 @@ while [ $# -gt 0 ]; do
       ;;
     --no-packages)
       packages=''
-      shift
-      ;;
-    --rollback)
-      rollback=yes
       shift
       ;;
     -h | --help)
@@ -76,16 +70,6 @@ take_over() {
   fi
 }
 
-if [ -n "$rollback" ]; then
-  [ -d "$place/bin.previous" ] || die "there is nothing to go back to in $place"
-  mv "$place/bin" "$place/bin.next"
-  mv "$place/bin.previous" "$place/bin"
-  mv "$place/bin.next" "$place/bin.previous"
-  take_over
-  say "went back to $("$place/bin/stream-controller" --version)"
-  exit 0
-fi
-
 for program in "${programs[@]}"; do
   [ -x "$from/$program" ] || die "$from/$program is missing: cargo build --release --workspace"
 done
@@ -117,7 +101,7 @@ if [ -z "$same" ]; then
 fi
 
 install -d -m 755 "$place/scripts" "$place/docs"
-for script in needs place start stop restart check_status health doctor setup_dirs uninstall end_leftovers field_test; do
+for script in needs place start stop restart check_status health doctor setup_dirs rollback uninstall end_leftovers field_test; do
   mode=755
   case $script in needs | place) mode=644 ;; esac
   install -m "$mode" "$here/scripts/$script.sh" "$place/scripts/.$script.new"

@@ -33,6 +33,8 @@ else
   home=$root_folder
   default_media=$root_folder/media
 fi
+# Tests try the programs of their own profile.
+bin=${BIN_DIR:-$bin}
 read_env "$env_file"
 [ -n "${STATE_DIR:-}" ] || STATE_DIR=$([ "$home" = "$root_folder" ] && echo "$root_folder/data" || echo "$home")
 [ -n "${STORAGE_LOCAL_DIR:-}" ] || STORAGE_LOCAL_DIR=$default_media
@@ -63,7 +65,7 @@ started_at() {
 controller_pid() {
   local pid started
   read -r pid started 2>/dev/null <"$pid_file" || return 1
-  [ "$(started_at "$pid")" = "$started" ] && printf '%s\n' "$pid"
+  [ -n "$started" ] && [ "$(started_at "$pid")" = "$started" ] && printf '%s\n' "$pid"
 }
 
 # api: where the controller listens, as an address for clients on this machine.

@@ -142,16 +142,16 @@ killed_controller=0
 killed_worker=0
 away=0
 slowest=0
+kill_child() { pkill -KILL -o -P "$worker" -x ffmpeg; }
 # Draws what to kill from the seed, kills it and waits until media arrive again.
 kill_something() {
-  local worker child since
+  local worker since
   worker=$(status | jq -r '.run.pid // empty')
   [ -n "$worker" ] || return 0
   case $((RANDOM % 10)) in
     [0-5])
-      child=$(pgrep -P "$worker" -x ffmpeg | head -n 1 || true)
-      if [ -z "$child" ]; then return 0; fi
-      kill -KILL "$child" 2>/dev/null || return 0
+      # An item of a second is read in no time: there is not always one.
+      wait_for 10 kill_child || return 0
       killed_ffmpeg=$((killed_ffmpeg + 1))
       ;;
     [6-8])

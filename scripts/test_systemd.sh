@@ -250,9 +250,10 @@ reboot() {
 upgrade() {
   # The same program with one byte more is another one.
   inside sh -c 'mkdir -p /new && cp /programs/stream-controller /programs/stream-worker /new/ && echo >>/new/stream-controller'
-  inside /work/scripts/install.sh --from /new --no-packages 2>/dev/null
+  inside /work/scripts/install.sh --from /new --no-packages 2>/dev/null && runs_what_is_installed
 }
-roll_back() { inside /opt/stream-controller/scripts/install.sh --rollback; }
+roll_back() { inside "$scripts/rollback.sh" && runs_what_is_installed; }
+runs_what_is_installed() { inside sh -c "cmp /proc/$(property MainPID)/exe /opt/stream-controller/bin/stream-controller"; }
 
 # --- the test ----------------------------------------------------------------------------------------------------
 
@@ -313,7 +314,7 @@ try "controller hangs (watchdog)" kept 1500 hang_controller
 try "FFmpeg killed as for memory" kept 3000 kill_ffmpeg
 try "worker killed as for memory" back 6000 kill_worker
 try "install.sh upgrades" kept 1500 upgrade
-try "install.sh --rollback" kept 1500 roll_back
+try "rollback.sh" kept 1500 roll_back
 try "stop.sh, start.sh" back 15000 stop_and_start
 try "systemctl restart" back 15000 inside systemctl restart "$unit"
 try "controller kill -9, stop.sh, start" back 15000 crash_and_stop
