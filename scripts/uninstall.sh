@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Removes the service and its programs. State, settings and media stay unless told otherwise.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/uninstall.sh [--purge] [--yes] [--prefix DIR] [--destdir DIR]
+
+Ends the service and removes programs, scripts, unit and journal limits. Channels, keys and settings stay, so that
+install.sh brings everything back.
+
+  --purge    also remove /var/lib/stream-controller, /etc/stream-controller and the user: asks first.
+             Stream keys and the master key are gone for good then. Media are never removed
+  --yes      do not ask
+  --prefix   where it was installed (/opt/stream-controller)
+  --destdir  what install.sh was told
+TEXT
+}
+
+prefix=/opt/stream-controller
+destdir=''
+purge=''
+yes=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --prefix | --destdir)
+      [[ ${2:-} == /* ]] || { echo "uninstall.sh: $1 needs an absolute path" >&2; exit 2; }
+      printf -v "${1#--}" '%s' "${2%/}"
+      shift 2
+      ;;
+    --purge)
+      purge=yes
+      shift
+      ;;
+    --yes)
+      yes=yes
+      shift
+      ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *)
+      usage >&2
+      exit 2
+      ;;
+  esac
+done
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+  say "uninstall.sh: $*"
+  exit 1
+}
+unit=stream-controller.service
+place=$destdir$prefix
+[ -n "$destdir" ] || [ "$(id -u)" = 0 ] || die "must be run as root (or with --destdir)"
+# Only what looks like our installation is removed.
+[ ! -e "$place" ] || [ -e "$place/bin/stream-controller" ] || die "$place does not look like an installation; nothing was removed"
+
+if [ -n "$purge" ] && [ -z "$yes" ]; then
+  say "This removes every channel, stream key and setting for good: /var/lib/stream-controller, /etc/stream-controller."
+  read -r -p 'Type "purge" to go on: ' answer || true
+  [ "${answer:-}" = purge ] || die "nothing was removed"
+fi
+
+if [ -z "$destdir" ] && [ -d /run/systemd/system ] && systemctl cat "$unit" >/dev/null 2>&1; then
+  systemctl disable --now --quiet "$unit" || true
+  systemctl kill --kill-who=all --signal=SIGKILL "$unit" 2>/dev/null || true
+fi
+rm -rf "$destdir/etc/systemd/system/$unit" "$destdir/etc/systemd/system/$unit.d" \
+  "$destdir/etc/systemd/journald.conf.d/stream-controller.conf"
+if [ -z "$destdir" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+rm -rf "$place"
+if [ -n "$purge" ]; then
+  rm -rf "$destdir/var/lib/stream-controller" "$destdir/etc/stream-controller"
+  if [ -z "$destdir" ] && getent passwd stream-controller >/dev/null; then userdel stream-controller; fi
+  say "removed, with channels, keys and settings; media stay in /srv/stream-controller/media"
+else
+  say "removed; channels stay in /var/lib/stream-controller, settings in /etc/stream-controller"
+fi

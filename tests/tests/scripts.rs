@@ -1,0 +1,422 @@
+//! The operator's scripts, tried as an operator does: on a machine without systemd, into a folder of one's own, and
+//! with what is wrong. What they do under systemd is shown by `scripts/test_systemd.sh`.
+
+use anyhow::{Context, Result, ensure};
+use e2e::rig::controller::SOON;
+use e2e::rig::process;
+use e2e::rig::program::{self, wait_for};
+use e2e::zoo;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// Variables that are promised, whether this build reads them or not.
+const PROMISED: [&str; 27] = [
+    "STATE_DIR",
+    "HLS_DIR",
+    "CONTROLLER_BIND",
+    "TRUSTED_PROXIES",
+    "STORAGE_PROVIDER",
+    "STORAGE_BUCKET",
+    "STORAGE_ENDPOINT",
+    "STORAGE_REGION",
+    "STORAGE_ACCESS_KEY_ID",
+    "STORAGE_SECRET_ACCESS_KEY",
+    "STORAGE_LOCAL_DIR",
+    "STORAGE_PREFIX",
+    "YOUTUBE_STREAM_KEY",
+    "YOUTUBE_RTMP_URL",
+    "DATABASE_URL",
+    "FFMPEG_PATH",
+    "FFPROBE_PATH",
+    "TLS_CA_FILE",
+    "CORS_ORIGINS",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "MASTER_KEY",
+    "STORAGE_ACCOUNT_ID",
+    "CACHE_BYTES",
+    "CACHE_BYTES_PER_S",
+    "PREPARE",
+    "PREPARE_PART_SECONDS",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// How a script ended and everything it said.
+struct Said {
+    code: Option<i32>,
+    text: String,
+}
+
+fn said(command: &mut Command) -> Result<Said> {
+    let output = command.stdin(Stdio::null()).output().context("run a script")?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok(Said { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() })
+}
+
+/// An operator's folders, and the scripts that act on them without systemd.
+struct Place {
+    folder: TempDir,
+    port: u16,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir().context("make a folder")?;
+        std::fs::create_dir(folder.path().join("media")).context("make the media folder")?;
+        let place = Self { folder, port: program::free_port()? };
+        let settings = [
+            format!("STATE_DIR={}", place.state().display()),
+            format!("STORAGE_LOCAL_DIR=\"{}\"", place.media().display()),
+            format!("CONTROLLER_BIND=127.0.0.1:{}", place.port),
+            "# YOUTUBE_STREAM_KEY=no".to_owned(),
+        ];
+        std::fs::write(place.settings(), settings.join("\n")).context("write the settings")?;
+        std::fs::set_permissions(place.settings(), std::fs::Permissions::from_mode(0o600))?;
+        Ok(place)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn media(&self) -> PathBuf {
+        self.folder.path().join("media")
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.folder.path().join("settings")
+    }
+
+    fn script(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+        let controller = program::built("stream-controller")?;
+        program::built("stream-worker")?;
+        let mut command = Command::new(root().join("scripts").join(name));
+        command.args(arguments).env("ENV_FILE", self.settings());
+        command.env("BIN_DIR", controller.parent().context("the program is in a folder")?);
+        for name in PROMISED {
+            command.env_remove(name);
+        }
+        Ok(command)
+    }
+
+    /// Runs a script that must succeed.
+    fn run(&self, name: &str, arguments: &[&str]) -> Result<String> {
+        let said = said(&mut self.script(name, arguments)?)?;
+        ensure!(said.code == Some(0), "{name} ended with {:?}:\n{}", said.code, said.text);
+        Ok(said.text)
+    }
+
+    fn health(&self) -> Result<Said> {
+        said(&mut self.script("health.sh", &[])?)
+    }
+
+    /// Waits until health.sh ends with this code.
+    fn wait_for_health(&self, code: i32) -> Result<String> {
+        let mut last = String::new();
+        let found = wait_for(&format!("health.sh to say {code}"), SOON * 2, || {
+            let said = self.health()?;
+            last.clone_from(&said.text);
+            Ok((said.code == Some(code)).then_some(said.text))
+        });
+        found.with_context(|| format!("it last said: {last}"))
+    }
+
+    fn status(&self) -> Result<Value> {
+        let text = self.run("check_status.sh", &["--json"])?;
+        Ok(serde_json::from_str::<Value>(&text).context("read the status")?[0].clone())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<()> {
+        let token = std::fs::read_to_string(self.state().join("admin.token")).context("read the token")?;
+        let bearer = format!("Bearer {}", token.trim());
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let answer = ureq::post(&url).header("Authorization", bearer).send_json(body);
+        answer.map(drop).with_context(|| format!("POST {path}"))
+    }
+
+    fn controller_pid(&self) -> Result<i32> {
+        let text =
+            std::fs::read_to_string(self.state().join("run/controller.pid")).context("read the pid")?;
+        text.split_whitespace().next().context("a pid")?.parse().context("a pid")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.run("stop.sh", &["--process"]);
+        for left in process::of_folder(self.folder.path()) {
+            kill(left.pid as i32);
+        }
+    }
+}
+
+fn kill(pid: i32) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
+}
+
+fn mode(path: &Path) -> Result<u32> {
+    let shown = || path.display().to_string();
+    Ok(std::fs::metadata(path).with_context(shown)?.permissions().mode() & 0o777)
+}
+
+#[test]
+fn every_script_explains_itself_and_refuses_what_it_does_not_know() -> Result<()> {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root().join("scripts")).context("list the scripts")? {
+        let path = entry?.path();
+        let text = std::fs::read_to_string(&path)?;
+        let name = path.file_name().and_then(|n| n.to_str()).context("a name")?.to_owned();
+        if !text.contains("usage: scripts/") {
+            continue;
+        }
+        seen += 1;
+        assert_eq!(mode(&path)?, 0o755, "{name}");
+        let help = said(Command::new(&path).arg("--help"))?;
+        assert_eq!(help.code, Some(0), "{name}: {}", help.text);
+        assert!(help.text.starts_with(&format!("usage: scripts/{name}")), "{name}: {}", help.text);
+        let refused = said(Command::new(&path).arg("--nonsense"))?;
+        assert!(refused.code.is_some_and(|code| code != 0), "{name} took --nonsense: {}", refused.text);
+    }
+    assert!(seen >= 14, "only {seen} scripts");
+    Ok(())
+}
+
+#[test]
+fn start_restart_and_stop_keep_one_controller_and_its_channel() -> Result<()> {
+    let place = Place::new()?;
+    zoo::put_into(&place.media(), &zoo::sample())?;
+    assert_eq!(place.health()?.code, Some(3), "nothing runs yet");
+    assert_eq!(said(&mut place.script("check_status.sh", &[])?)?.code, Some(3));
+    assert!(place.run("stop.sh", &["--process"])?.contains("not running"));
+    place.run("start.sh", &["--process"])?;
+    assert!(place.run("start.sh", &["--process"])?.contains("already running"));
+    assert!(place.wait_for_health(0)?.contains("0 of 0 wanted channels"));
+    place.post("/streams/start", &json!({}))?;
+    place.wait_for_health(0)?;
+    wait_for("the channel on the air", SOON, || Ok((place.status()?["air"]["is"] == "on").then_some(())))?;
+    let table = place.run("check_status.sh", &["main"])?;
+    let row = table.lines().find(|line| line.starts_with("main")).context("a row for main")?;
+    assert!(row.contains(" on ") && row.contains(" live "), "{table}");
+    let unknown = said(&mut place.script("check_status.sh", &["nobody"])?)?;
+    assert_eq!(unknown.code, Some(1), "{}", unknown.text);
+
+    let (controller, worker) = (place.controller_pid()?, place.status()?["run"]["pid"].clone());
+    place.run("restart.sh", &["--process"])?;
+    assert_eq!(place.controller_pid()?, controller, "the same process");
+    let back = |what: &str| {
+        wait_for(what, SOON, || Ok((place.status()?["air"]["is"] == "on").then_some(place.status()?)))
+    };
+    assert_eq!(back("the channel after a restart")?["run"]["pid"], worker, "the same worker");
+
+    kill(controller);
+    assert!(place.wait_for_health(3)?.starts_with("unreachable"));
+    place.run("start.sh", &["--process"])?;
+    assert_eq!(back("the channel after a kill")?["run"]["pid"], worker, "the worker was adopted");
+
+    place.run("restart.sh", &["--full", "--process"])?;
+    assert_ne!(back("the channel after a full restart")?["run"]["pid"], worker);
+    place.run("stop.sh", &["--process"])?;
+    let left = process::of_folder(place.folder.path());
+    assert!(left.is_empty(), "left behind: {left:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_pid_that_belongs_to_somebody_else_is_no_controller() -> Result<()> {
+    let place = Place::new()?;
+    std::fs::create_dir_all(place.state().join("run"))?;
+    std::fs::write(place.state().join("run/controller.pid"), format!("{} 1\n", std::process::id()))?;
+    assert!(place.run("stop.sh", &["--process"])?.contains("not running"));
+    place.run("start.sh", &["--process"])?;
+    assert_ne!(place.controller_pid()?, std::process::id() as i32);
+    Ok(())
+}
+
+#[test]
+fn health_tells_degraded_from_down() -> Result<()> {
+    let place = Place::new()?;
+    place.run("start.sh", &["--process"])?;
+    assert!(place.wait_for_health(1)?.starts_with("degraded"), "there are no media");
+    zoo::put_into(&place.media(), &zoo::sample()[..1])?;
+    let nowhere = format!("rtmp://127.0.0.1:{}/live", program::free_port()?);
+    let destination =
+        json!({"id": "x", "name": "x", "platform": "custom", "url": nowhere, "stream_key": "k-secret"});
+    place.post("/streams/start", &json!({"destinations": [destination], "hls": {"enabled": false}}))?;
+    let line = place.wait_for_health(2)?;
+    assert!(line.starts_with("down: 0 of 1 wanted channels") && !line.contains("k-secret"), "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_controller_that_cannot_start_is_told_with_its_own_words() -> Result<()> {
+    let place = Place::new()?;
+    let said = said(place.script("start.sh", &["--process"])?.env("LOG_FORMAT", "xml"))?;
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert!(said.text.contains("LOG_FORMAT"), "{}", said.text);
+    Ok(())
+}
+
+#[test]
+fn the_field_test_refuses_to_begin_without_a_destination() -> Result<()> {
+    let place = Place::new()?;
+    zoo::put_into(&place.media(), &zoo::sample()[..1])?;
+    place.run("start.sh", &["--process"])?;
+    let said = said(&mut place.script("field_test.sh", &["--process"])?)?;
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert!(said.text.contains("YOUTUBE_STREAM_KEY"), "{}", said.text);
+    assert_eq!(place.status()?["wish"], "off");
+    Ok(())
+}
+
+#[test]
+fn doctor_names_what_is_wrong_and_what_to_do() -> Result<()> {
+    let place = Place::new()?;
+    zoo::put_into(&place.media(), &zoo::sample()[..1])?;
+    let well = said(&mut place.script("doctor.sh", &["--offline", "--process"])?)?;
+    assert_eq!(well.code, Some(0), "{}", well.text);
+    assert!(well.text.contains("libx264 and aac encode"), "{}", well.text);
+
+    std::fs::create_dir_all(place.state())?;
+    std::fs::set_permissions(place.state(), std::fs::Permissions::from_mode(0o755))?;
+    std::fs::set_permissions(place.settings(), std::fs::Permissions::from_mode(0o644))?;
+    let mut ill = place.script("doctor.sh", &["--offline", "--process"])?;
+    let ill = said(ill.env("FFMPEG_PATH", "/nowhere/ffmpeg").env("STORAGE_PROVIDER", "r2"))?;
+    assert_eq!(ill.code, Some(1), "{}", ill.text);
+    for advice in ["set FFMPEG_PATH", "chmod 700", "chmod 600", "STORAGE_BUCKET is not set"] {
+        assert!(ill.text.contains(advice), "no word of {advice}:\n{}", ill.text);
+    }
+    Ok(())
+}
+
+/// install.sh and its relatives into a folder.
+fn packaged(name: &str, folder: &Path, arguments: &[&str]) -> Result<Said> {
+    let mut command = Command::new(root().join("scripts").join(name));
+    said(command.arg("--destdir").arg(folder).args(arguments).env_remove("ENV_FILE"))
+}
+
+fn install(folder: &Path, from: &Path) -> Result<()> {
+    let from = from.to_str().context("a path")?;
+    let said = packaged("install.sh", folder, &["--from", from])?;
+    ensure!(said.code == Some(0), "install.sh: {}", said.text);
+    Ok(())
+}
+
+#[test]
+fn install_upgrade_rollback_and_uninstall_keep_what_is_the_operators() -> Result<()> {
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let at = |path: &str| folder.path().join(path);
+    let programs = program::built("stream-controller")?;
+    let programs = programs.parent().context("the program is in a folder")?;
+    install(folder.path(), programs)?;
+    for (path, expected) in [
+        ("opt/stream-controller/bin/stream-controller", 0o755),
+        ("opt/stream-controller/bin/stream-worker", 0o755),
+        ("opt/stream-controller/scripts/start.sh", 0o755),
+        ("opt/stream-controller/scripts/place.sh", 0o644),
+        ("etc/stream-controller/env", 0o600),
+        ("etc/stream-controller/credentials", 0o700),
+        ("etc/systemd/system/stream-controller.service", 0o644),
+        ("etc/systemd/journald.conf.d/stream-controller.conf", 0o644),
+        ("var/lib/stream-controller", 0o700),
+        ("srv/stream-controller/media", 0o755),
+    ] {
+        assert_eq!(mode(&at(path))?, expected, "{path}");
+    }
+    let help = said(Command::new(at("opt/stream-controller/scripts/start.sh")).arg("--help"))?;
+    assert_eq!(help.code, Some(0), "{}", help.text);
+
+    std::fs::write(at("etc/stream-controller/env"), "LOG_LEVEL=debug\n")?;
+    install(folder.path(), programs)?;
+    assert_eq!(std::fs::read_to_string(at("etc/stream-controller/env"))?, "LOG_LEVEL=debug\n");
+    assert!(!at("opt/stream-controller/bin.previous").exists(), "the same programs are no upgrade");
+    let none = packaged("rollback.sh", folder.path(), &[])?;
+    assert_eq!(none.code, Some(1), "{}", none.text);
+
+    let newer = folder.path().join("newer");
+    std::fs::create_dir(&newer)?;
+    for name in ["stream-controller", "stream-worker"] {
+        std::fs::write(newer.join(name), "#!/bin/sh\necho newer\n")?;
+        std::fs::set_permissions(newer.join(name), std::fs::Permissions::from_mode(0o755))?;
+    }
+    let installed = at("opt/stream-controller/bin/stream-worker");
+    let real = std::fs::metadata(&installed)?.len();
+    install(folder.path(), &newer)?;
+    assert_ne!(std::fs::metadata(&installed)?.len(), real);
+    let back = packaged("rollback.sh", folder.path(), &[])?;
+    assert_eq!((back.code, std::fs::metadata(&installed)?.len()), (Some(0), real), "{}", back.text);
+
+    let asked = packaged("uninstall.sh", folder.path(), &["--purge"])?;
+    assert_eq!((asked.code, installed.exists()), (Some(1), true), "{}", asked.text);
+    let gone = packaged("uninstall.sh", folder.path(), &[])?;
+    assert_eq!(gone.code, Some(0), "{}", gone.text);
+    assert!(
+        !at("opt/stream-controller").exists() && !at("etc/systemd/system/stream-controller.service").exists()
+    );
+    assert!(at("etc/stream-controller/env").exists() && at("var/lib/stream-controller").exists());
+    let purged = packaged("uninstall.sh", folder.path(), &["--purge", "--yes"])?;
+    assert_eq!(purged.code, Some(0), "{}", purged.text);
+    assert!(!at("etc/stream-controller").exists() && !at("var/lib/stream-controller").exists());
+    assert!(at("srv/stream-controller/media").exists(), "media are never removed");
+    Ok(())
+}
+
+#[test]
+fn the_unit_is_clean_and_confined() -> Result<()> {
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let unit = std::fs::read_to_string(root().join("systemd/stream-controller.service"))?;
+    let programs = program::built("stream-controller")?;
+    let scripts = root().join("scripts").canonicalize()?;
+    // verify asks whether the programs exist, which here are elsewhere.
+    let unit = unit
+        .replace("/opt/stream-controller/bin/stream-controller", &programs.display().to_string())
+        .replace("/opt/stream-controller/scripts", &scripts.display().to_string());
+    let file = folder.path().join("stream-controller.service");
+    std::fs::write(&file, unit)?;
+    let verify = said(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file))?;
+    assert_eq!((verify.code, verify.text.trim()), (Some(0), ""), "systemd-analyze verify");
+    let mut security = Command::new("systemd-analyze");
+    let security =
+        said(security.args(["security", "--offline=true", "--threshold=20", "--no-pager"]).arg(&file))?;
+    assert_eq!(security.code, Some(0), "exposed more than 2.0:\n{}", security.text);
+    Ok(())
+}
+
+/// Names in capitals at the beginning of the lines of `text`, after `prefix`, separated by commas.
+fn names(text: &str, prefix: &str) -> BTreeSet<String> {
+    let is_name = |word: &&str| {
+        word.len() > 3 && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let of_line = |line: &str| -> Vec<String> {
+        let Some(rest) = line.strip_prefix(prefix) else { return Vec::new() };
+        rest.split([',', ' ', '=']).filter(|w| !w.is_empty()).take_while(is_name).map(str::to_owned).collect()
+    };
+    text.lines().flat_map(of_line).collect()
+}
+
+#[test]
+fn the_example_settings_name_every_variable_and_nothing_else() -> Result<()> {
+    let example = std::fs::read_to_string(root().join(".env.example"))?;
+    let shown = names(&example, "#");
+    let help = said(Command::new(program::built("stream-controller")?).arg("--help"))?;
+    let mut known = names(&help.text, "  ");
+    known.extend(PROMISED.map(str::to_owned));
+    assert_eq!(shown, known);
+    let pages = std::fs::read_to_string(root().join("docs/configuration.md"))?;
+    let untold: Vec<_> = shown.iter().filter(|name| !pages.contains(&format!("`{name}`"))).collect();
+    assert!(untold.is_empty(), "docs/configuration.md does not tell of {untold:?}");
+    assert!(
+        !example.lines().any(|line| !line.is_empty() && !line.starts_with('#')),
+        "an example sets nothing"
+    );
+    let ignored = std::fs::read_to_string(root().join(".gitignore"))?;
+    assert!(ignored.lines().any(|line| line == "/.env"), ".env must not be committed");
+    Ok(())
+}
