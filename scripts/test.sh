@@ -30,6 +30,8 @@ step "shellcheck"
 shellcheck -x scripts/*.sh .ci/run
 step "build"
 build debug --workspace
+step "S3 server"
+scripts/need_s3s.sh >/dev/null
 step "browser packages"
 (cd tests/browser && npm ci --no-audit --no-fund --loglevel=error)
 step "tests"
