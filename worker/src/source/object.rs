@@ -156,7 +156,12 @@ impl Objects {
             return Err("is empty (0 bytes)".to_owned());
         }
         let lease = self.links.lease(&item.key, &now.content);
-        Ok(Input::Link(Link { objects: Arc::clone(self), lease, key: item.key.clone(), content: now.content }))
+        Ok(Input::Link(Link {
+            objects: Arc::clone(self),
+            lease,
+            key: item.key.clone(),
+            content: now.content,
+        }))
     }
 
     /// FFmpeg believes every certificate unless it is told not to.

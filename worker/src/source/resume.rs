@@ -105,7 +105,10 @@ mod tests {
         assert!(resume.is_over(&End::Complete, at(9_960)));
         assert!(!resume.is_over(&End::Complete, at(9_000)), "an early end is no end, whatever FFmpeg says");
         assert!(!resume.is_over(&broken(), at(9_960)));
-        assert!(resume.is_over(&broken(), Reached::default()), "an item that never began is not gone on with");
+        assert!(
+            resume.is_over(&broken(), Reached::default()),
+            "an item that never began is not gone on with"
+        );
         assert!(Resume::new(None).is_over(&End::Complete, at(1)), "nobody knows how long it is");
     }
 
