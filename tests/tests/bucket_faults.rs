@@ -41,7 +41,11 @@ struct Scene {
 
 impl Scene {
     fn set(seconds: f64) -> Result<Self> {
-        let items = vec![faulty(seconds), next()];
+        Self::set_with(faulty(seconds))
+    }
+
+    fn set_with(faulty: Animal) -> Result<Self> {
+        let items = vec![faulty, next()];
         let s3 = S3::start()?;
         zoo::put_into(&s3.bucket(), &items)?;
         let front = Front::start(s3.address())?;
@@ -49,7 +53,10 @@ impl Scene {
     }
 
     fn play(&self, link_ttl_s: u64) -> Result<Worker> {
+        // The profile is that of the next item, whatever the faulty one is.
+        let profile = json!({"width": 640, "height": 360, "fps": "30", "video_kbps": 1500});
         Worker::start(json!({
+            "profile": profile,
             "items": worker::objects(&self.s3.bucket(), &self.items)?,
             "loop": false,
             "destinations": [worker::destination(&self.sink.url())],
@@ -153,23 +160,40 @@ fn a_server_that_is_busy_for_a_moment_costs_no_picture() -> Result<()> {
     scene.assert_whole(&worker)
 }
 
-#[test]
-fn a_refusal_that_outlasts_ffmpeg_is_outlasted_by_the_worker() -> Result<()> {
-    let mut scene = Scene::set(20.0)?;
-    // FFmpeg gives up a refused link after 4 s and 3 tries.
+/// Refuses a later part three times in a row: FFmpeg gives up a refused link after 4 s and 3 tries.
+fn outlast_ffmpeg(scene: &Scene) {
     let mut refused = 0;
     scene.front.tell(move |r| match r.from {
         Some(from) if reads_faulty(r) && from > PIECE as u64 && refused < 3 => {
             refused += 1;
             Fault::Status(403)
         }
-        Some(from) if reads_faulty(r) && from <= PIECE as u64 => Fault::Reset { after: PIECE * 4 },
+        Some(from) if reads_faulty(r) && from <= PIECE as u64 => Fault::EndEarly { after: PIECE * 8 },
         _ => Fault::None,
     });
+}
+
+#[test]
+fn a_refusal_that_outlasts_ffmpeg_is_outlasted_by_the_worker() -> Result<()> {
+    let mut scene = Scene::set(20.0)?;
+    outlast_ffmpeg(&scene);
     let mut worker = scene.play(3600)?;
     worker.wait_for_end(WHOLE)?;
     scene.assert_whole(&worker)?;
     assert!(worker.log().contains("reading broke off"), "FFmpeg did it alone\n{}", scene.front.table());
+    Ok(())
+}
+
+#[test]
+fn an_item_that_is_transcoded_is_gone_on_with_at_the_same_picture() -> Result<()> {
+    let larger = Clip { size: (960, 540), ..faulty(20.0).clip };
+    let mut scene = Scene::set_with(Animal::new(larger))?;
+    outlast_ffmpeg(&scene);
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)?;
+    assert!(worker.log().contains("reading broke off"), "FFmpeg did it alone\n{}", scene.front.table());
+    assert!(worker.log().contains("is larger than 640x360"), "it was not transcoded");
     Ok(())
 }
 
@@ -179,7 +203,7 @@ fn an_object_that_is_refused_for_ever_is_left_with_the_reason() -> Result<()> {
     scene.front.tell(|r| match r.from {
         Some(from) if reads_faulty(r) && from > 0 => Fault::Status(403),
         // A reset would throw away what is on its way, and all of it is on its way.
-        _ if reads_faulty(r) => Fault::EndEarly { after: PIECE * 4 },
+        _ if reads_faulty(r) => Fault::EndEarly { after: PIECE * 8 },
         _ => Fault::None,
     });
     let mut worker = scene.play(3600)?;
