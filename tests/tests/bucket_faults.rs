@@ -3,14 +3,14 @@
 
 use anyhow::Result;
 use e2e::analysis::{Limits, judge};
-use e2e::media::Clip;
+use e2e::media::{Clip, EVEN};
 use e2e::recording::Recording;
 use e2e::rig::front::{Fault, Front, Request};
 use e2e::rig::program;
 use e2e::rig::s3::{self, S3};
 use e2e::rig::sink::Sink;
 use e2e::rig::worker::{self, Worker};
-use e2e::runs::runs;
+use e2e::runs::{Run, runs};
 use e2e::zoo::{self, Animal};
 use serde_json::json;
 use std::time::Duration;
@@ -20,32 +20,6 @@ const WHOLE: Duration = Duration::from_secs(120);
 const FAULTY: &str = "10-faulty.mp4";
 /// Rather less than the faulty clip has, so that its body is never whole.
 const PIECE: usize = 300_000;
-/// 1.5 Mbit/s whatever the picture shows, so that bytes last as long as they do in real media.
-const EVEN: &[&str] = &[
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-bf",
-    "2",
-    "-b_strategy",
-    "0",
-    "-g",
-    "60",
-    "-sc_threshold",
-    "0",
-    "-b:v",
-    "1500k",
-    "-minrate",
-    "1500k",
-    "-maxrate",
-    "1500k",
-    "-bufsize",
-    "1500k",
-    "-x264-params",
-    "nal-hrd=cbr",
-];
-
 /// The item that something happens to, with its index in front.
 fn faulty(seconds: f64) -> Animal {
     let clip = Clip::plain(FAULTY, 10).lasting(seconds);
@@ -67,7 +41,11 @@ struct Scene {
 
 impl Scene {
     fn set(seconds: f64) -> Result<Self> {
-        let items = vec![faulty(seconds), next()];
+        Self::set_with(faulty(seconds))
+    }
+
+    fn set_with(faulty: Animal) -> Result<Self> {
+        let items = vec![faulty, next()];
         let s3 = S3::start()?;
         zoo::put_into(&s3.bucket(), &items)?;
         let front = Front::start(s3.address())?;
@@ -75,7 +53,10 @@ impl Scene {
     }
 
     fn play(&self, link_ttl_s: u64) -> Result<Worker> {
+        // The profile is that of the next item, whatever the faulty one is.
+        let profile = json!({"width": 640, "height": 360, "fps": "30", "video_kbps": 1500});
         Worker::start(json!({
+            "profile": profile,
             "items": worker::objects(&self.s3.bucket(), &self.items)?,
             "loop": false,
             "destinations": [worker::destination(&self.sink.url())],
@@ -109,7 +90,9 @@ impl Scene {
         let last = runs.last().map(|run| (run.item, run.pictures.len()));
         assert_eq!(last, Some((11, 60)), "{}", context());
         for run in &runs {
-            let numbers: Vec<u16> = run.pictures.iter().map(|picture| picture.0).collect();
+            // Where it breaks off, pictures that are decoded later and shown earlier than the last are missing.
+            let numbers: Vec<u16> =
+                run.pictures.iter().rev().skip(1).rev().map(|picture| picture.0).collect();
             let expected: Vec<u16> = (0..numbers.len() as u16).collect();
             assert_eq!(numbers, expected, "item {}\n{}", run.item, context());
         }
@@ -177,23 +160,40 @@ fn a_server_that_is_busy_for_a_moment_costs_no_picture() -> Result<()> {
     scene.assert_whole(&worker)
 }
 
-#[test]
-fn a_refusal_that_outlasts_ffmpeg_is_outlasted_by_the_worker() -> Result<()> {
-    let mut scene = Scene::set(20.0)?;
-    // FFmpeg gives up a refused link after 4 s and 3 tries.
+/// Refuses a later part three times in a row: FFmpeg gives up a refused link after 4 s and 3 tries.
+fn outlast_ffmpeg(scene: &Scene) {
     let mut refused = 0;
     scene.front.tell(move |r| match r.from {
         Some(from) if reads_faulty(r) && from > PIECE as u64 && refused < 3 => {
             refused += 1;
             Fault::Status(403)
         }
-        Some(from) if reads_faulty(r) && from <= PIECE as u64 => Fault::Reset { after: PIECE * 4 },
+        Some(from) if reads_faulty(r) && from <= PIECE as u64 => Fault::EndEarly { after: PIECE * 8 },
         _ => Fault::None,
     });
+}
+
+#[test]
+fn a_refusal_that_outlasts_ffmpeg_is_outlasted_by_the_worker() -> Result<()> {
+    let mut scene = Scene::set(20.0)?;
+    outlast_ffmpeg(&scene);
     let mut worker = scene.play(3600)?;
     worker.wait_for_end(WHOLE)?;
     scene.assert_whole(&worker)?;
     assert!(worker.log().contains("reading broke off"), "FFmpeg did it alone\n{}", scene.front.table());
+    Ok(())
+}
+
+#[test]
+fn an_item_that_is_transcoded_is_gone_on_with_at_the_same_picture() -> Result<()> {
+    let larger = Clip { size: (960, 540), ..faulty(20.0).clip };
+    let mut scene = Scene::set_with(Animal::new(larger))?;
+    outlast_ffmpeg(&scene);
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_whole(&worker)?;
+    assert!(worker.log().contains("reading broke off"), "FFmpeg did it alone\n{}", scene.front.table());
+    assert!(worker.log().contains("is larger than 640x360"), "it was not transcoded");
     Ok(())
 }
 
@@ -203,7 +203,7 @@ fn an_object_that_is_refused_for_ever_is_left_with_the_reason() -> Result<()> {
     scene.front.tell(|r| match r.from {
         Some(from) if reads_faulty(r) && from > 0 => Fault::Status(403),
         // A reset would throw away what is on its way, and all of it is on its way.
-        _ if reads_faulty(r) => Fault::EndEarly { after: PIECE * 4 },
+        _ if reads_faulty(r) => Fault::EndEarly { after: PIECE * 8 },
         _ => Fault::None,
     });
     let mut worker = scene.play(3600)?;
@@ -270,22 +270,46 @@ fn a_silence_on_the_line_is_cut_short_and_costs_no_picture() -> Result<()> {
     scene.assert_whole(&worker)
 }
 
-#[test]
-fn a_server_that_is_away_for_longer_than_ffmpeg_tries_costs_no_picture() -> Result<()> {
-    let mut scene = Scene::set(26.0)?;
-    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
-    let mut worker = scene.play(3600)?;
-    // What is read ahead is in hand by then.
+/// The item is on the air and what is read ahead of it is in hand; then the server is gone, and is missed.
+fn lose_the_server(scene: &mut Scene, worker: &Worker) -> Result<()> {
     program::wait_for("three seconds of the item", SOON, || {
         Ok((worker.heartbeat()["item"]["position_ms"].as_u64() > Some(3_000)).then_some(()))
     })?;
     scene.s3.go_away();
-    program::wait_for("FFmpeg to give up", WHOLE, || {
-        Ok(worker.log().contains("reading broke off").then_some(()))
-    })?;
+    scene.front.wait_for("a request in vain", SOON, |a| a.status == 0)
+}
+
+#[test]
+fn a_server_that_is_away_for_a_few_seconds_costs_no_picture() -> Result<()> {
+    let mut scene = Scene::set(26.0)?;
+    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
+    let mut worker = scene.play(3600)?;
+    lose_the_server(&mut scene, &worker)?;
+    // Ten seconds are in hand when it is missed.
+    std::thread::sleep(Duration::from_secs(3));
     scene.s3.come_back()?;
     worker.wait_for_end(WHOLE)?;
     scene.assert_whole(&worker)
+}
+
+#[test]
+fn a_server_that_is_away_for_long_gives_the_slate_and_then_the_rest_of_the_item() -> Result<()> {
+    let mut scene = Scene::set(30.0)?;
+    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
+    let mut worker = scene.play(3600)?;
+    lose_the_server(&mut scene, &worker)?;
+    worker.wait_for("fallback.started", 1, WHOLE)?;
+    scene.s3.come_back()?;
+    worker.wait_for_end(WHOLE)?;
+    let recording = scene.recording()?;
+    let context = || format!("{}\n{}", scene.front.table(), worker.tail());
+    let shown = |run: &Run| run.pictures.iter().map(|picture| picture.0).collect::<Vec<u16>>();
+    let item: Vec<u16> = runs(&recording).iter().filter(|run| run.item == 10).flat_map(shown).collect();
+    assert_eq!((item.first(), item.last()), (Some(&0), Some(&899)), "{}", context());
+    // It comes back at an IDR picture, and those are two seconds apart.
+    assert!(item.len() >= 840 && item.is_sorted(), "{} pictures\n{}", item.len(), context());
+    assert_eq!(worker.events("fallback.started")[0]["reason"], "the item has stalled");
+    Ok(())
 }
 
 #[test]
