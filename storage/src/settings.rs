@@ -84,7 +84,9 @@ impl Reader<'_> {
         let Some(text) = self.text("STORAGE_LINK_TTL_S") else { return LINK_VALID.as_secs() };
         let allowed = SHORTEST_LINK.as_secs()..=LONGEST_LINK.as_secs();
         text.parse().ok().filter(|seconds| allowed.contains(seconds)).unwrap_or_else(|| {
-            self.problem(format!("STORAGE_LINK_TTL_S={text:?} must be seconds from 60 (1 minute) to 604800 (7 days)"));
+            self.problem(format!(
+                "STORAGE_LINK_TTL_S={text:?} must be seconds from 60 (1 minute) to 604800 (7 days)"
+            ));
             LINK_VALID.as_secs()
         })
     }
