@@ -35,8 +35,12 @@ impl Worker {
         let log = File::create(folder.path().join("worker.log")).context("make the worker's log")?;
         let mut command = Command::new(program::built("stream-worker")?);
         command.arg("--spec").arg(path).env("LOG_LEVEL", "debug").env_remove("LOG_FORMAT");
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().context("start a worker")?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("start a worker")?;
         Ok(Self { child, folder })
     }
 
@@ -129,7 +133,9 @@ pub fn objects(folder: &Path, animals: &[Animal]) -> Result<Value> {
     for (n, animal) in animals.iter().enumerate() {
         let path = folder.join(animal.clip.file);
         let size = path.metadata().with_context(|| format!("look at {}", path.display()))?.len();
-        items.push(json!({"id": format!("item-{n}"), "key": animal.clip.file, "at": {"object": {"size": size}}}));
+        items.push(
+            json!({"id": format!("item-{n}"), "key": animal.clip.file, "at": {"object": {"size": size}}}),
+        );
     }
     Ok(items.into())
 }

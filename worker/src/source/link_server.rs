@@ -7,13 +7,13 @@
 //!
 //! It speaks as much HTTP/1.1 (RFC 9112) as FFmpeg needs: a GET or HEAD, an answer without a body, the end.
 
+use bytes::BufMut;
 use state::ids;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use storage::Storage;
-use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
