@@ -21,7 +21,7 @@ pub(crate) struct Args {
 const AFTER: &str = "\
 Environment: STORAGE_PROVIDER (local, r2 or s3), STORAGE_LOCAL_DIR, STORAGE_BUCKET, STORAGE_ACCOUNT_ID, \
 STORAGE_ENDPOINT, STORAGE_REGION, STORAGE_ACCESS_KEY_ID, STORAGE_SECRET_ACCESS_KEY, STORAGE_PREFIX, TLS_CA_FILE, \
-FFPROBE_PATH; the same as the controller's. Secrets may be files in CREDENTIALS_DIRECTORY instead.
+FFPROBE_PATH; for prepare also STATE_DIR and CONTROLLER_BIND; the same as the controller's. Secrets may be files in CREDENTIALS_DIRECTORY instead.
 Exit codes: 0 done, 1 something failed, 2 called or configured wrongly.";
 
 /// Rooms of the house.
@@ -57,6 +57,24 @@ pub(crate) enum Media {
         /// Keys as list shows them
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
+    },
+    /// Have the running controller prepare files that do not fit a channel, or show what it prepares
+    Prepare {
+        /// Keys as list shows them; none, and no --all, shows what is being prepared
+        #[arg(value_name = "KEY", conflicts_with = "all")]
+        keys: Vec<String>,
+        /// Everything that the channel plays
+        #[arg(long)]
+        all: bool,
+        /// For this channel's profile
+        #[arg(long, value_name = "ID", default_value = "main")]
+        channel: String,
+        /// Set the loudness even of files that fit
+        #[arg(long)]
+        loudness: bool,
+        /// Wait until they are prepared
+        #[arg(long)]
+        wait: bool,
     },
     /// Delete media files for good
     Delete {

@@ -12,6 +12,10 @@ pub(crate) struct Surroundings {
     pub(crate) tls_ca_file: Option<PathBuf>,
     /// Name or path.
     pub(crate) ffprobe: PathBuf,
+    /// Where the controller remembers things.
+    pub(crate) state_dir: PathBuf,
+    /// Where the controller listens, unless its state folder says so.
+    pub(crate) bind: String,
 }
 
 /// Reads the environment; variables of `file` win.
@@ -35,6 +39,8 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Surroundings, Vec<String>> {
         storage: storage::settings_from(&read)?,
         tls_ca_file: filled("TLS_CA_FILE").map(PathBuf::from),
         ffprobe: filled("FFPROBE_PATH").unwrap_or_else(|| "ffprobe".to_owned()).into(),
+        state_dir: filled("STATE_DIR").unwrap_or_else(|| "data".to_owned()).into(),
+        bind: filled("CONTROLLER_BIND").unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
     })
 }
 

@@ -1,9 +1,10 @@
-//! `streamctl`: the command line of stream-controller. What it does to media needs no controller that runs, only
-//! the same environment.
+//! `streamctl`: the command line of stream-controller. What it does to media in storage needs no
+//! controller that runs, only the same environment; preparing media is the running controller's work.
 //!
 //! Exit codes: 0 all done; 1 something failed, with one line each on stderr; 2 it was called or configured wrongly.
 //! Results go to stdout, everything else to stderr.
 
+mod api;
 mod args;
 mod environment;
 mod media;

@@ -19,6 +19,11 @@ pub(crate) fn error(text: &str) {
     let _ = writeln!(std::io::stderr(), "streamctl: {}", text.replace(['\n', '\r'], " "));
 }
 
+/// One line about how things go.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", text.replace(['\n', '\r'], " "));
+}
+
 /// `1.5 GB`; 1 kB is 1000 bytes.
 pub(crate) fn bytes(count: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];

@@ -2,6 +2,7 @@
 
 mod delete;
 mod list;
+mod prepare;
 mod probe;
 mod redirect;
 mod upload;
@@ -29,6 +30,10 @@ pub(crate) async fn run(action: Media, surroundings: &Surroundings, json: bool) 
         Media::List => list::run(&storage, json).await,
         Media::Probe { keys } => probe::run(&storage, surroundings, &keys, json).await,
         Media::Delete { keys } => delete::run(&storage, &keys, json).await,
+        Media::Prepare { keys, all, channel, loudness, wait } => {
+            let ask = prepare::Ask { keys, all, channel, loudness };
+            prepare::run(surroundings, &ask, wait, json).await
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Putting picture and sound into one MP4 file with its index in front, without encoding anything.
 
+use super::clock;
 use super::picture::{Picture, Source};
 use super::sound::Sound;
 use super::step::{Bench, Share};
 use super::work::Work;
 use crate::source::child;
 use crate::source::object::Input;
+use crate::source::probe::MediaInfo;
 use crate::source::recipe;
 use state::prepared::Stage;
 use state::profile::Rate;
@@ -18,6 +20,7 @@ use std::path::PathBuf;
 pub(super) async fn join(
     bench: &mut Bench<'_>,
     work: &Work,
+    info: &MediaInfo,
     picture: &Picture,
     sound: Option<&Sound>,
 ) -> Result<PathBuf, String> {
@@ -41,6 +44,9 @@ pub(super) async fn join(
     }
     list.extend(recipe::words("-map_metadata -1 -map_chapters -1 -c copy -movflags +faststart -f mp4"));
     list.push(child::file_argument(&to));
+    if let Source::Original(path, stream) = &picture.source {
+        list.extend(clock::read_along(path, info, *stream));
+    }
     let total_ms = picture.length_ms as u64;
     bench.run(list, Share { stage: Stage::Join, before_ms: 0, total_ms, frame_ms: None }).await?;
     Ok(to)

@@ -4,6 +4,7 @@
 //! loudness, joins the tracks, measures the result, and only then gives it its name. Nothing here knows of channels
 //! or of the air, and the original is only ever read.
 
+mod clock;
 mod join;
 mod loudness;
 mod original;
@@ -100,7 +101,7 @@ async fn make(
         None => None,
     };
     all_of_it(&info, &picture, sound.as_ref()).inspect_err(|_| work.clear())?;
-    let media = join::join(bench, work, &picture, sound.as_ref()).await?;
+    let media = join::join(bench, work, &info, &picture, sound.as_ref()).await?;
     let scan = scan::result(bench, job, &media, sound.is_some()).await?;
     scan.certify(job, &picture, sound.is_some())?;
     bench.tell(Stage::Certify, 1, 1)?;

@@ -7,6 +7,7 @@
 //! the original. So a part asks FFmpeg to seek some way before its first place (inaccurately: everything from the
 //! key frame before it is decoded), and lets the filter drop what belongs to the part before.
 
+use super::clock;
 use super::scan::Scan;
 use super::step::{Bench, Share};
 use super::work::Work;
@@ -17,8 +18,6 @@ use crate::source::recipe;
 use state::prepared::{Job, Stage};
 use state::profile::Profile;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A part is sought this far before its beginning, s: filters that look back see the picture before it, too.
@@ -161,6 +160,7 @@ impl Part {
         list.extend(recipe::encoder(profile));
         list.extend(recipe::words(&format!("-fps_mode passthrough -frames:v {} -f mp4", self.wanted)));
         list.push(child::file_argument(to));
+        list.extend(clock::read_along(&original.path, &original.info, video.map_or(0, |v| v.index)));
         list
     }
 }
@@ -185,7 +185,7 @@ async fn with_index(
 ) -> Result<Original, String> {
     let part_ms = of_part as f64 * job.profile.fps.frame_ms();
     let one_part_is_enough = info.duration_ms.is_some_and(|ms| (ms as f64) < part_ms);
-    if one_part_is_enough || has_index(input) {
+    if one_part_is_enough || clock::has_index(input) {
         return Ok(Original { path: input.to_owned(), info: info.clone(), from_zero: false });
     }
     let path = match work.finished("original") {
@@ -206,22 +206,12 @@ async fn with_index(
 fn copy_arguments(input: &Path, info: &MediaInfo, to: &Path) -> Vec<OsString> {
     let mut list = recipe::words("-fflags +genpts");
     list.extend(Input::File(input.to_owned()).arguments());
-    list.extend(recipe::words(&format!("-map 0:{}", info.video.as_ref().map_or(0, |v| v.index))));
+    let stream = info.video.as_ref().map_or(0, |v| v.index);
+    list.extend(recipe::words(&format!("-map 0:{stream}")));
     list.extend(recipe::words("-map_metadata -1 -c copy -f matroska"));
     list.push(child::file_argument(to));
+    list.extend(clock::read_along(input, info, stream));
     list
-}
-
-/// Whether a file is of a kind whose index finds key frames: MP4 and its family (ISO/IEC 14496-12), or Matroska.
-fn has_index(path: &Path) -> bool {
-    let mut head = [0u8; 8];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && is_indexed(head)
-}
-
-fn is_indexed(head: [u8; 8]) -> bool {
-    let boxes: [&[u8]; 6] = [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"];
-    head[..4] == [0x1A, 0x45, 0xDF, 0xA3] || boxes.contains(&&head[4..])
 }
 
 #[cfg(test)]
@@ -236,11 +226,5 @@ mod tests {
         assert_eq!(pictures_of_part(&at("29.97"), 60), 1800);
         assert_eq!(pictures_of_part(&at("25"), 2), 50);
         assert_eq!(pictures_of_part(&at("25"), 0), 50);
-    }
-
-    #[test]
-    fn a_transport_stream_has_no_index() {
-        assert!(is_indexed(*b"\0\0\0\x20ftyp") && is_indexed([0x1A, 0x45, 0xDF, 0xA3, 0, 0, 0, 0]));
-        assert!(!is_indexed([0x47, 0x40, 0x11, 0x10, 0, 0, 0, 0]) && !is_indexed(*b"RIFF\0\0\0\0"));
     }
 }

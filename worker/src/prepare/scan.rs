@@ -1,5 +1,6 @@
 //! Reading a whole file as the air would: every picture with its time, every real IDR picture, every parameter set.
 
+use super::clock;
 use super::picture::Picture;
 use super::step::Bench;
 use crate::media::Shape;
@@ -97,8 +98,11 @@ async fn scan(
 ) -> Result<Scan, String> {
     let audio = if with_sound { Making::Copy } else { Making::Silent };
     let recipe = Recipe { video: Making::Copy, audio, reason: String::new() };
-    let mut child =
-        bench.reader(recipe::arguments(&Input::File(path.to_owned()), info, &recipe, profile, 0))?;
+    let mut arguments = recipe::arguments(&Input::File(path.to_owned()), info, &recipe, profile, 0);
+    if !with_sound {
+        arguments.extend(clock::read_along(path, info, info.video.as_ref().map_or(0, |v| v.index)));
+    }
+    let mut child = bench.reader(arguments)?;
     let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err("FFmpeg has no output".to_owned());
     };

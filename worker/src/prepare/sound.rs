@@ -1,5 +1,6 @@
 //! The sound: measured, changed by one gain throughout, encoded in one run, exactly as long as the picture.
 
+use super::clock;
 use super::loudness::{self, Change, Measured};
 use super::step::{Bench, Ended, Share};
 use super::work::Work;
@@ -39,7 +40,9 @@ pub(super) async fn make(
     length_ms: f64,
 ) -> Result<Option<Sound>, String> {
     let Some(track) = &info.audio else { return Ok(None) };
-    let original = Track { path: input, stream: track.index, profile: &job.profile, length_ms };
+    let along = clock::read_along(input, info, track.index);
+    let original =
+        Track { path: input, stream: track.index, along: &along, profile: &job.profile, length_ms };
     let heard = original.listen(bench).await?;
     let heard_ms = heard.progress.time_ms as f64;
     let (path, measured) = (work.file("sound.mp4.tmp"), loudness::parse(&heard.words));
@@ -68,7 +71,7 @@ async fn adjust(
     to: &Path,
 ) -> Result<(Change, Measured), String> {
     let mut change = Change::first(before, job.loudness);
-    let made = Track { path: to, stream: 0, ..*original };
+    let made = Track { path: to, stream: 0, along: &[], ..*original };
     let mut tries = 1;
     loop {
         original.encode(bench, change, to).await?;
@@ -85,6 +88,8 @@ async fn adjust(
 struct Track<'a> {
     path: &'a Path,
     stream: u32,
+    /// What is read along for the clock.
+    along: &'a [OsString],
     profile: &'a Profile,
     length_ms: f64,
 }
@@ -95,6 +100,7 @@ impl Track<'_> {
         let mut list = self.input();
         list.extend(["-af".into(), filter.into()]);
         list.extend(recipe::words("-f null pipe:2"));
+        list.extend_from_slice(self.along);
         bench.run(list, self.share(Stage::Listen)).await
     }
 
@@ -107,6 +113,7 @@ impl Track<'_> {
         list.extend(recipe::words(&format!("-c:a aac -ar {sample_rate} -ac {channels} -b:a {audio_kbps}k")));
         list.extend(recipe::words("-map_metadata -1 -map_chapters -1 -f mp4"));
         list.push(child::file_argument(to));
+        list.extend_from_slice(self.along);
         bench.run(list, self.share(Stage::Sound)).await.map(drop)
     }
 
