@@ -72,6 +72,7 @@ fn a_killed_controller_costs_no_picture() -> Result<()> {
         next_item(&controller)?;
     }
     next_item(&controller)?;
+    next_item(&controller)?;
     controller.go_off_air()?;
     assert_seamless(&nginx, 3)
 }
@@ -222,5 +223,22 @@ fn a_playlist_that_ends_while_the_controller_is_away_has_ended() -> Result<()> {
     controller.come_back()?;
     let status = controller.wait_until("the channel is off", SOON, |s| s["phase"] == "off")?;
     assert_eq!((&status["wish"], &status["restart_count"]), (&"off".into(), &0.into()), "{status:#}");
+    Ok(())
+}
+
+#[test]
+fn a_long_log_is_put_aside_while_the_worker_writes_it() -> Result<()> {
+    let plan = Plan::new()?;
+    zoo::put_into(&plan.media(), &zoo::sample())?;
+    let logs = plan.state().join("logs");
+    std::fs::create_dir_all(&logs)?;
+    // So long that the controller leaves it, and the worker's first lines do not fit.
+    std::fs::write(logs.join("main.log"), vec![b'\n'; 10 * 1024 * 1024 - 100])?;
+    let controller = plan.start()?;
+    controller.go_on_air(&start(&[]))?;
+    next_item(&controller)?;
+    let text = std::fs::read_to_string(logs.join("main.log"))?;
+    assert!(text.len() < 1024 * 1024 && text.contains("on the air"), "{} bytes: {text:.2000}", text.len());
+    assert!(logs.join("main.log.1").metadata()?.len() <= 10 * 1024 * 1024);
     Ok(())
 }
