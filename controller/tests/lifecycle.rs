@@ -491,3 +491,48 @@ fn log_lines_are_json_when_asked_for() {
     );
     assert!(lines.iter().any(|line| line["span"]["request.id"].is_string()), "{log}");
 }
+
+#[test]
+fn a_lock_that_somebody_unknown_holds_is_told_and_waited_for() {
+    let house = House::with_worker("play");
+    let held = fs::File::create(house.state("run/main.lock")).unwrap();
+    held.lock().unwrap();
+    assert_eq!(house.start_channel().status, 202);
+    let problem = || house.get("/health").json()["problems"].to_string();
+    wait_for("the alert", || problem().contains("an unknown worker holds its lock").then_some(()));
+    assert_eq!(house.log().matches("worker started").count(), 0, "nobody is pushed aside");
+    drop(held);
+    house.wait_until("air", is_on_air);
+    assert!(!problem().contains("unknown worker"));
+}
+
+#[test]
+fn a_stream_key_that_two_channels_have_on_disk_is_used_by_one() {
+    let mut house = House::furnished("redial");
+    let news = state::channel::StreamConfig::new("news".parse().unwrap());
+    state::store::put(&house.state("channels/news"), &news).unwrap();
+    house.start();
+    let destination = json!([{"id": "d", "url": "rtmp://127.0.0.1:1/app", "stream_key": "one-k3y"}]);
+    for channel in ["main", "news"] {
+        let body = json!({"channel": channel, "destinations": destination});
+        assert_eq!(house.post("/streams/start", body).status, 202);
+        assert_eq!(house.post("/streams/stop", json!({"channel": channel})).status, 202);
+    }
+    house.signal("TERM");
+    house.ended();
+    for channel in ["main", "news"] {
+        let path = house.state(&format!("channels/{channel}/stream_config.json"));
+        let mut wish: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        wish["wish"] = "on".into();
+        fs::write(path, wish.to_string()).unwrap();
+    }
+    house.start();
+    let words = "channel news, destination d: left out, channel main uses the same key";
+    wait_for("the problem", || {
+        house.get("/health").json()["problems"].to_string().contains(words).then_some(())
+    });
+    let status = |channel: &str| house.get(&format!("/streams/status?channel={channel}")).json();
+    wait_for("both on the air", || (is_on_air(&status("main")) && is_on_air(&status("news"))).then_some(()));
+    let accepted = |channel: &str| status(channel)["destinations"][0]["accepted"].clone();
+    assert_eq!((accepted("main"), accepted("news")), (true.into(), false.into()));
+}

@@ -5,6 +5,7 @@
 //! Nothing of the product lives here, and nothing here imitates a part of the product.
 
 pub mod analysis;
+pub mod kills;
 pub mod media;
 pub mod picture;
 pub mod recording;

@@ -22,6 +22,9 @@ const BACKLOG: u32 = 4096;
 /// How long a client may take for the head of a request, and rest between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a client that was just taken may need for its first words.
+const FRESH: Duration = Duration::from_millis(250);
+
 /// How long requests that are under way at the end may take.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
@@ -70,6 +73,8 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: impl Future<Outp
         }
     }
     drop(listener);
+    // Whoever was taken a moment ago has not asked yet, and would be hung up on without an answer.
+    tokio::time::sleep(FRESH).await;
     let _ = tokio::time::timeout(LAST_REQUESTS, connections.shutdown()).await;
 }
 

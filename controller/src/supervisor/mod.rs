@@ -10,6 +10,8 @@ mod channel;
 pub mod greeting;
 mod journal;
 pub mod process;
+#[cfg(test)]
+mod properties;
 pub mod reconcile;
 pub mod seen;
 pub mod socket;

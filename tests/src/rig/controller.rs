@@ -91,13 +91,7 @@ impl Plan {
             .build()
             .new_agent();
         let mut controller = Controller { child, plan: self, agent };
-        program::wait_for("the controller's /health", SOON, || {
-            if let Some(status) = controller.child.try_wait().context("look after the controller")? {
-                bail!("the controller ended with {status}:\n{}", controller.plan.log());
-            }
-            let healthy = controller.get("/health").is_ok_and(|answer| answer.status == 200);
-            Ok(healthy.then_some(()))
-        })?;
+        controller.wait_until_it_answers()?;
         Ok(controller)
     }
 
@@ -114,7 +108,9 @@ impl Plan {
     }
 
     fn spawn(&self) -> Result<Child> {
-        let log = std::fs::File::create(self.root().join("controller.log")).context("make the log")?;
+        let mut log = std::fs::File::options();
+        let log = log.append(true).create(true).open(self.root().join("controller.log"));
+        let log = log.context("open the log")?;
         let mut command = Command::new(program::built("stream-controller")?);
         program::built("stream-worker")?;
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| kept(name)));
@@ -138,6 +134,38 @@ impl Controller {
     /// Its folders and what it said.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        program::wait_for("the controller's /health", SOON, || {
+            if let Some(status) = self.child.try_wait().context("look after the controller")? {
+                bail!("the controller ended with {status}:\n{}", self.plan.log());
+            }
+            let healthy = self.get("/health").is_ok_and(|answer| answer.status == 200);
+            Ok(healthy.then_some(()))
+        })
+    }
+
+    /// Ends it as a crash does; its workers live on.
+    pub fn crash(&mut self) -> Result<()> {
+        program::signal(&self.child, rustix::process::Signal::KILL);
+        self.child.wait().context("wait for the killed controller")?;
+        Ok(())
+    }
+
+    /// Starts it again after [`Self::crash`], and waits until it answers.
+    pub fn come_back(&mut self) -> Result<()> {
+        self.child = self.plan.spawn()?;
+        self.wait_until_it_answers()
+    }
+
+    /// Tells it to become the next version of itself, and waits until that one answers.
+    pub fn reload(&mut self) -> Result<()> {
+        let programs = || self.plan.log().matches(" listening").count();
+        let before = programs();
+        program::signal(&self.child, rustix::process::Signal::HUP);
+        program::wait_for("the next program", SOON, || Ok((programs() > before).then_some(())))?;
+        self.wait_until_it_answers()
     }
 
     /// Its process id.
