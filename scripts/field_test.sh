@@ -108,6 +108,11 @@ look() {
   [ ! -t 2 ] || printf '\r%s %s ' "$at" "$line" >&2
 }
 
+accepted() { [ "$(status | jq -r .air.is)" = on ]; }
+asked=$SECONDS
+wait_for 60 accepted || say "nothing accepts media yet; looking on nevertheless"
+to_air=$((SECONDS - asked))
+
 say "on the air from $began_at for $minutes minutes; Ctrl-C ends it"
 end=$((SECONDS + minutes * 60))
 while [ $SECONDS -lt $end ]; do
@@ -134,6 +139,7 @@ restarts=$(jq .restart_count "$out/status.json")
   echo
   echo "| figure | value |"
   echo "| --- | --- |"
+  echo "| from the start call to accepted media, s | $to_air |"
   echo "| looks | $looks |"
   echo "| looks with a finding | $unhealthy |"
   echo "| looks without anything on the air | $dark |"

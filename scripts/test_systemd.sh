@@ -92,9 +92,9 @@ finish() {
   trap - EXIT INT TERM
   [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
   if [ -n "$nspawn" ]; then
-    # Once asks, twice ends without asking.
-    kill -TERM "$nspawn" 2>/dev/null || true
-    wait_for 20 gone "$nspawn" || kill -TERM "$nspawn" 2>/dev/null || true
+    # Nothing in there is needed any more: its first process takes the others along.
+    [ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null || true
+    wait_for 10 gone "$nspawn" || kill -KILL "$nspawn" 2>/dev/null || true
     wait "$nspawn" 2>/dev/null || true
   fi
   [ -n "$keep" ] || rm -rf "$machine"
