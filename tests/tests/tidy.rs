@@ -77,7 +77,10 @@ fn files_are_short_enough_to_see() -> Result<()> {
     for room in ROOMS {
         let found = files(room, ".rs")?;
         let long = offenders(&found, |_, text| text.lines().count() > 500);
-        assert!(long.is_empty(), "a file near 400 lines is to be split by a word of the domain, past 500 it must be: {long:?}");
+        assert!(
+            long.is_empty(),
+            "a file near 400 lines is to be split by a word of the domain, past 500 it must be: {long:?}"
+        );
     }
     Ok(())
 }
