@@ -196,6 +196,9 @@ fn certificates_that_cannot_be_used_are_named_at_the_start() {
     }
 }
 
+/// The third part has begun, so the first two have been acknowledged.
+const INTO_THE_THIRD_PART: u64 = 33 * MIB as u64;
+
 /// A file of five parts, each other than the rest.
 fn large_file(folder: &Path, salt: u8) -> PathBuf {
     let path = folder.join("large.mp4");
@@ -223,7 +226,7 @@ async fn a_killed_upload_goes_on_where_it_stopped() {
     let storage = opened(settings(&front.endpoint));
     let desk = tempfile::tempdir().unwrap();
     let file = large_file(desk.path(), 0);
-    upload_and_die(&storage, &file, 32 * MIB as u64).await;
+    upload_and_die(&storage, &file, INTO_THE_THIRD_PART).await;
     assert!(!server.leftovers().is_empty(), "the parts were thrown away");
 
     storage.put("large.mp4", &file, &mut |_, _| {}).await.unwrap();
@@ -239,7 +242,7 @@ async fn an_upload_of_changed_bytes_takes_nothing_from_the_old_one() {
     let front = Front::before(&server.endpoint);
     let storage = opened(settings(&front.endpoint));
     let desk = tempfile::tempdir().unwrap();
-    upload_and_die(&storage, &large_file(desk.path(), 0), 32 * MIB as u64).await;
+    upload_and_die(&storage, &large_file(desk.path(), 0), INTO_THE_THIRD_PART).await;
     let other = large_file(desk.path(), 1);
     storage.put("large.mp4", &other, &mut |_, _| {}).await.unwrap();
     assert_eq!(&front.stored()[..2], [2, 2]);

@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(25);
 /// A channel on the air waits this long for a new listing where there is an old one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Keys outside of the listing that are asked for one by one, at most.
+/// Files of which the listing does not say enough are asked for one by one, but not more of them than this.
 const MOST_ASKED: usize = 50;
 
 /// Media files by their keys, in natural order.
@@ -236,7 +236,7 @@ impl Library {
 
     async fn list(&self) -> Result<Listing, StorageError> {
         let _turn = self.turn.lock().await;
-        let listed = tokio::time::timeout(DEADLINE, self.storage.list_media()).await.unwrap_or_else(|_| {
+        let listed = tokio::time::timeout(DEADLINE, self.look()).await.unwrap_or_else(|_| {
             Err(StorageError::TimedOut(format!(
                 "{} could not be listed within {} s",
                 self.place_words(),
@@ -248,6 +248,20 @@ impl Library {
             self.remember(files.clone()).await;
         }
         listed.map(|_| self.known().files.clone())
+    }
+
+    /// ETags are optional in a listing (S3 API reference, "Object"). Without one nothing tells a copy from another, so
+    /// files without are asked for one by one, within reason; the others are played over links only.
+    async fn look(&self) -> Result<Vec<MediaFile>, StorageError> {
+        let mut files = self.storage.list_media().await?;
+        for file in files.iter_mut().filter(|file| file.content.is_empty()).take(MOST_ASKED) {
+            match self.storage.stat(&file.key).await {
+                Ok(found) => *file = found,
+                Err(error) if error.is_worth_retrying() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(files)
     }
 
     /// Keeps what came of a listing; gives whether it differs from the last one.
@@ -315,4 +329,50 @@ fn recall(file: &Path, of: &str) -> Option<Vec<MediaFile>> {
     let files = remembered.files.into_iter();
     let files = files.map(|RememberedFile { key, size, content }| MediaFile { key, size, content });
     (remembered.of == of).then(|| files.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(bucket: &str) -> StorageSettings {
+        let local = StorageSettings::local("");
+        let endpoint = "http://127.0.0.1:1".to_owned();
+        StorageSettings { provider: Provider::R2, endpoint, bucket: bucket.to_owned(), ..local }
+    }
+
+    fn open(bucket: &str, folder: &Path) -> Arc<Library> {
+        Arc::new(Library::open(&settings(bucket), None, folder).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_outage_keeps_the_listing_and_so_does_a_restart_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = open("media", folder.path());
+        assert!(library.known_files().is_empty());
+        let files = vec![MediaFile { key: "a.mp4".into(), size: 5, content: "e".into() }];
+        assert!(library.take_in(&Ok(files.clone())));
+        assert!(!library.take_in(&Ok(files.clone())), "nothing new");
+        assert_eq!(library.problem().await, None);
+        library.remember(files.clone()).await;
+
+        library.take_in(&Err(StorageError::Unreachable("the bucket is away".into())));
+        assert_eq!(*library.known_files(), files);
+        let problem = library.problem().await.unwrap();
+        assert!(problem.contains("with 1 files is used: the bucket is away"), "{problem}");
+
+        let restarted = open("media", folder.path());
+        assert_eq!(*restarted.files_or_old_ones().await, files);
+        assert!(open("another", folder.path()).known_files().is_empty(), "that is not its listing");
+        std::fs::write(folder.path().join("library.json"), b"{").unwrap();
+        assert!(open("media", folder.path()).known_files().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_empty_bucket_is_a_problem_with_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = open("media", folder.path());
+        library.take_in(&Ok(Vec::new()));
+        assert!(library.problem().await.unwrap().contains("the bucket media holds no media file"));
+    }
 }

@@ -75,7 +75,7 @@ impl<'a> Upload<'a> {
             answer.map(drop).map_err(|error| self.fault(&error))
         };
         let answer = watched(request, &sent, &mut |count| progress(count, self.size)).await;
-        // A file that shrinks looks like a broken connection; its change is the better reason.
+        // Also after an error: a file that shrinks looks like a broken connection.
         self.unchanged().await?;
         answer
     }
@@ -85,7 +85,11 @@ impl<'a> Upload<'a> {
             Some(upload) => upload,
             None => Unfinished { id: self.begin().await?, parts: BTreeMap::new() },
         };
-        let done = self.send_and_complete(&upload, progress).await;
+        let done = match self.send_and_complete(&upload, progress).await {
+            // A file that shrinks looks like a broken connection; its change is the better reason.
+            Err(error) => Err(self.unchanged().await.err().unwrap_or(error)),
+            done => done,
+        };
         if done.as_ref().is_err_and(|error| !error.is_worth_retrying()) {
             self.abort(&upload.id).await;
         }
@@ -111,6 +115,7 @@ impl<'a> Upload<'a> {
             progress(from + length, self.size);
             completed.push(CompletedPart::builder().part_number(number).e_tag(etag).build());
         }
+        self.unchanged().await?;
         self.complete(&upload.id, completed).await
     }
 
@@ -129,9 +134,8 @@ impl<'a> Upload<'a> {
             let answer = request.customize().config_override(while_sending()).send().await;
             answer.map_err(|error| self.fault(&error))
         };
-        let answer = watched(request, &sent, &mut |count| progress(from + count, self.size)).await;
-        self.unchanged().await?;
-        answer?.e_tag.ok_or_else(|| {
+        let answer = watched(request, &sent, &mut |count| progress(from + count, self.size)).await?;
+        answer.e_tag.ok_or_else(|| {
             StorageError::Unsupported(format!("{} names no ETag for a part", self.place.service))
         })
     }

@@ -1,0 +1,67 @@
+//! What may be said on the command line.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// The command line of stream-controller.
+#[derive(Debug, Parser)]
+#[command(name = "streamctl", version, about, arg_required_else_help = true, after_help = AFTER)]
+pub(crate) struct Args {
+    /// Read variables from this file first (NAME=value lines, as for systemd)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// Print one JSON document instead of lines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "\
+Environment: STORAGE_PROVIDER (local, r2 or s3), STORAGE_LOCAL_DIR, STORAGE_BUCKET, STORAGE_ACCOUNT_ID, \
+STORAGE_ENDPOINT, STORAGE_REGION, STORAGE_ACCESS_KEY_ID, STORAGE_SECRET_ACCESS_KEY, STORAGE_PREFIX, TLS_CA_FILE, \
+FFPROBE_PATH; the same as the controller's. Secrets may be files in CREDENTIALS_DIRECTORY instead.
+Exit codes: 0 done, 1 something failed, 2 called or configured wrongly.";
+
+/// Rooms of the house.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Media files in storage: the folder or the bucket of the environment
+    Media {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: Media,
+    },
+}
+
+/// What can be done with media.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Media {
+    /// Upload files; a broken upload goes on where it stopped when it is started again
+    Upload {
+        /// Files of this machine
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Folder in storage to put them in, below STORAGE_PREFIX
+        #[arg(long, value_name = "P", default_value = "")]
+        prefix: String,
+        /// Leave out files that storage already has in the same size
+        #[arg(long)]
+        skip_existing: bool,
+    },
+    /// List media files
+    List,
+    /// Read what media files are, and whether they fit a 720p channel without transcoding
+    Probe {
+        /// Keys as list shows them
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+    /// Delete media files for good
+    Delete {
+        /// Keys as list shows them
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+}
