@@ -93,8 +93,7 @@ finish() {
   [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
   if [ -n "$nspawn" ]; then
     # Nothing in there is needed any more: its first process takes the others along.
-    [ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null || true
-    wait_for 10 gone "$nspawn" || kill -KILL "$nspawn" 2>/dev/null || true
+    kill -KILL "${leader:-$nspawn}" 2>/dev/null || kill -KILL "$nspawn" 2>/dev/null || true
     wait "$nspawn" 2>/dev/null || true
   fi
   [ -n "$keep" ] || rm -rf "$machine"
