@@ -3,13 +3,14 @@
 
 use anyhow::Result;
 use e2e::analysis::{Limits, judge};
-use e2e::media::Clip;
+use e2e::media::{Clip, EVEN};
 use e2e::recording::Recording;
 use e2e::rig::front::{Fault, Front, Request};
+use e2e::rig::program;
 use e2e::rig::s3::{self, S3};
 use e2e::rig::sink::Sink;
 use e2e::rig::worker::{self, Worker};
-use e2e::runs::runs;
+use e2e::runs::{Run, runs};
 use e2e::zoo::{self, Animal};
 use serde_json::json;
 use std::time::Duration;
@@ -19,32 +20,6 @@ const WHOLE: Duration = Duration::from_secs(120);
 const FAULTY: &str = "10-faulty.mp4";
 /// Rather less than the faulty clip has, so that its body is never whole.
 const PIECE: usize = 300_000;
-/// 1.5 Mbit/s whatever the picture shows, so that bytes last as long as they do in real media.
-const EVEN: &[&str] = &[
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-bf",
-    "2",
-    "-b_strategy",
-    "0",
-    "-g",
-    "60",
-    "-sc_threshold",
-    "0",
-    "-b:v",
-    "1500k",
-    "-minrate",
-    "1500k",
-    "-maxrate",
-    "1500k",
-    "-bufsize",
-    "1500k",
-    "-x264-params",
-    "nal-hrd=cbr",
-];
-
 /// The item that something happens to, with its index in front.
 fn faulty(seconds: f64) -> Animal {
     let clip = Clip::plain(FAULTY, 10).lasting(seconds);
@@ -108,7 +83,9 @@ impl Scene {
         let last = runs.last().map(|run| (run.item, run.pictures.len()));
         assert_eq!(last, Some((11, 60)), "{}", context());
         for run in &runs {
-            let numbers: Vec<u16> = run.pictures.iter().map(|picture| picture.0).collect();
+            // Where it breaks off, pictures that are decoded later and shown earlier than the last are missing.
+            let numbers: Vec<u16> =
+                run.pictures.iter().rev().skip(1).rev().map(|picture| picture.0).collect();
             let expected: Vec<u16> = (0..numbers.len() as u16).collect();
             assert_eq!(numbers, expected, "item {}\n{}", run.item, context());
         }
@@ -201,7 +178,8 @@ fn an_object_that_is_refused_for_ever_is_left_with_the_reason() -> Result<()> {
     let mut scene = Scene::set(20.0)?;
     scene.front.tell(|r| match r.from {
         Some(from) if reads_faulty(r) && from > 0 => Fault::Status(403),
-        _ if reads_faulty(r) => Fault::Reset { after: PIECE },
+        // A reset would throw away what is on its way, and all of it is on its way.
+        _ if reads_faulty(r) => Fault::EndEarly { after: PIECE * 4 },
         _ => Fault::None,
     });
     let mut worker = scene.play(3600)?;
@@ -268,19 +246,46 @@ fn a_silence_on_the_line_is_cut_short_and_costs_no_picture() -> Result<()> {
     scene.assert_whole(&worker)
 }
 
+/// The item is on the air and what is read ahead of it is in hand; then the server is gone, and is missed.
+fn lose_the_server(scene: &mut Scene, worker: &Worker) -> Result<()> {
+    program::wait_for("three seconds of the item", SOON, || {
+        Ok((worker.heartbeat()["item"]["position_ms"].as_u64() > Some(3_000)).then_some(()))
+    })?;
+    scene.s3.go_away();
+    scene.front.wait_for("a request in vain", SOON, |a| a.status == 0)
+}
+
 #[test]
 fn a_server_that_is_away_for_a_few_seconds_costs_no_picture() -> Result<()> {
-    let mut scene = Scene::set(24.0)?;
-    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: 1_500_000 } } else { Fault::None });
+    let mut scene = Scene::set(26.0)?;
+    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
     let mut worker = scene.play(3600)?;
-    worker.wait_for("item.started", 1, SOON)?;
-    scene.s3.go_away();
-    // Longer than FFmpeg tries.
-    scene.front.wait_for("a request in vain", SOON, |a| a.status == 0)?;
-    std::thread::sleep(Duration::from_secs(6));
+    lose_the_server(&mut scene, &worker)?;
+    // Ten seconds are in hand when it is missed.
+    std::thread::sleep(Duration::from_secs(3));
     scene.s3.come_back()?;
     worker.wait_for_end(WHOLE)?;
     scene.assert_whole(&worker)
+}
+
+#[test]
+fn a_server_that_is_away_for_long_gives_the_slate_and_then_the_rest_of_the_item() -> Result<()> {
+    let mut scene = Scene::set(30.0)?;
+    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
+    let mut worker = scene.play(3600)?;
+    lose_the_server(&mut scene, &worker)?;
+    worker.wait_for("fallback.started", 1, WHOLE)?;
+    scene.s3.come_back()?;
+    worker.wait_for_end(WHOLE)?;
+    let recording = scene.recording()?;
+    let context = || format!("{}\n{}", scene.front.table(), worker.tail());
+    let shown = |run: &Run| run.pictures.iter().map(|picture| picture.0).collect::<Vec<u16>>();
+    let item: Vec<u16> = runs(&recording).iter().filter(|run| run.item == 10).flat_map(shown).collect();
+    assert_eq!((item.first(), item.last()), (Some(&0), Some(&899)), "{}", context());
+    // It comes back at an IDR picture, and those are two seconds apart.
+    assert!(item.len() >= 840 && item.is_sorted(), "{} pictures\n{}", item.len(), context());
+    assert_eq!(worker.events("fallback.started")[0]["reason"], "the item has stalled");
+    Ok(())
 }
 
 #[test]

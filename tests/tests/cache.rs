@@ -103,11 +103,12 @@ fn a_loop_is_fetched_once_and_plays_on_through_an_outage() -> Result<()> {
     wait_for("a healthy controller", ROUND, || Ok((health(&controller)? == "[]").then_some(())))?;
     play_round(&controller, "cache")?;
 
+    let status = controller.go_off_air()?;
     let kept = cache(&controller)?;
+    println!("library {} bytes, reads of media before the outage {reads:?}, {kept}", bucket.bytes);
     assert_eq!((&kept["fetched_bytes"], bucket.all_reads()), (&json!(bucket.bytes), reads), "{kept:#}");
     assert!(kept["hits"].as_u64() > kept["misses"].as_u64(), "{kept:#}");
     assert!(kept["spared_bytes"].as_u64() > Some(3 * bucket.bytes), "{kept:#}");
-    let status = controller.go_off_air()?;
     assert_eq!(status["cache"]["hits"], kept["hits"], "one channel had all of them: {status:#}");
     assert_eq!((sink.count("publish")?, controller.plan().log().contains(s3::SECRET)), (1, false));
     let limits = Limits { extra_gap_ms: 20.0, audio_step_ms: 24.5, ..Limits::default() };
@@ -128,6 +129,7 @@ fn starts_during_the_outage(bucket: &Bucket, earlier: &Controller) -> Result<()>
     copy_folder(&from.join("cache/media"), &to.join("cache/media"))?;
     let knowing = knowing.start()?;
     knowing.go_on_air(&json!({}))?;
+    knowing.wait_until("it is on", ROUND, |s| s["air"]["is"] == "on")?;
     play_round(&knowing, "cache")
 }
 
@@ -145,6 +147,7 @@ fn without_a_cache_every_round_comes_over_links() -> Result<()> {
     let bucket = Bucket::fill()?;
     let controller = bucket.plan()?.with("CACHE_BYTES", "0").start()?;
     controller.go_on_air(&json!({}))?;
+    controller.wait_until("it is on", ROUND, |s| s["air"]["is"] == "on")?;
     play_round(&controller, "bucket")?;
     let first = bucket.all_reads();
     play_round(&controller, "bucket")?;

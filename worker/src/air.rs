@@ -2,7 +2,7 @@
 
 use crate::media::Tag;
 use crate::programme::Programme;
-use crate::source::buffer::MAX_IDR_DISTANCE_MS;
+use crate::source::buffer::{End, MAX_IDR_DISTANCE_MS};
 use crate::source::feed::Feed;
 use crate::source::open::Opened;
 use crate::source::probe::MediaInfo;
@@ -170,7 +170,8 @@ impl Air {
                 } else if let Some(item) =
                     paused.take_if(|i| patience_is_over || i.feed.buffer().end.is_some())
                 {
-                    self.leave(item, Some("stalled: no picture came in time".to_owned()), programme);
+                    let why = stalled(&item);
+                    self.leave(item, Some(why), programme);
                 } else if paused.is_none() && programme.has_ready() && self.group.may_leave() {
                     self.put_next_on(programme);
                 }
@@ -287,6 +288,16 @@ fn is_back(item: &OnItem) -> bool {
     let mut buffer = item.feed.buffer();
     let enough = buffer.ahead_ms() >= ENOUGH_MS || (buffer.end.is_some() && buffer.ahead_ms() > 0);
     enough && buffer.enter_at_idr(i64::MIN)
+}
+
+fn stalled(item: &OnItem) -> String {
+    let buffer = item.feed.buffer();
+    let ended = match &buffer.end {
+        Some(End::Broken(why)) => Some(why),
+        _ => buffer.trouble.as_ref(),
+    };
+    let why = ended.map(|why| format!(": {why}")).unwrap_or_default();
+    format!("stalled, no picture came in time{why}")
 }
 
 fn ended_early(item: &OnItem, position_ms: u64) -> Option<String> {

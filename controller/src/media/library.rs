@@ -330,3 +330,49 @@ fn recall(file: &Path, of: &str) -> Option<Vec<MediaFile>> {
     let files = files.map(|RememberedFile { key, size, content }| MediaFile { key, size, content });
     (remembered.of == of).then(|| files.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(bucket: &str) -> StorageSettings {
+        let local = StorageSettings::local("");
+        let endpoint = "http://127.0.0.1:1".to_owned();
+        StorageSettings { provider: Provider::R2, endpoint, bucket: bucket.to_owned(), ..local }
+    }
+
+    fn open(bucket: &str, folder: &Path) -> Arc<Library> {
+        Arc::new(Library::open(&settings(bucket), None, folder).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_outage_keeps_the_listing_and_so_does_a_restart_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = open("media", folder.path());
+        assert!(library.known_files().is_empty());
+        let files = vec![MediaFile { key: "a.mp4".into(), size: 5, content: "e".into() }];
+        assert!(library.take_in(&Ok(files.clone())));
+        assert!(!library.take_in(&Ok(files.clone())), "nothing new");
+        assert_eq!(library.problem().await, None);
+        library.remember(files.clone()).await;
+
+        library.take_in(&Err(StorageError::Unreachable("the bucket is away".into())));
+        assert_eq!(*library.known_files(), files);
+        let problem = library.problem().await.unwrap();
+        assert!(problem.contains("with 1 files is used: the bucket is away"), "{problem}");
+
+        let restarted = open("media", folder.path());
+        assert_eq!(*restarted.files_or_old_ones().await, files);
+        assert!(open("another", folder.path()).known_files().is_empty(), "that is not its listing");
+        std::fs::write(folder.path().join("library.json"), b"{").unwrap();
+        assert!(open("media", folder.path()).known_files().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_empty_bucket_is_a_problem_with_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = open("media", folder.path());
+        library.take_in(&Ok(Vec::new()));
+        assert!(library.problem().await.unwrap().contains("the bucket media holds no media file"));
+    }
+}

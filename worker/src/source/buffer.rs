@@ -57,6 +57,8 @@ pub struct Buffer {
     pub audio: VecDeque<SourceTag>,
     /// Set when nothing more will come.
     pub end: Option<End>,
+    /// Why nothing has come for a while, where that is known and may pass.
+    pub trouble: Option<String>,
     /// Whether sound is expected at all.
     pub has_audio: bool,
     /// Length of the loops that the slate has put in so far, ms.
@@ -108,6 +110,7 @@ impl Buffer {
             video: VecDeque::new(),
             audio: VecDeque::new(),
             end: None,
+            trouble: None,
             has_audio,
             loops_ms: 0.0,
             high_ms: HIGH_MS,
@@ -191,6 +194,7 @@ impl Buffer {
                 }
                 self.watch(dts, idr);
                 let cts = i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8;
+                self.trouble = None;
                 self.reached.video = Some(dts);
                 self.reached.shown = self.reached.shown.max(Some(dts + i64::from(cts)));
                 self.video.push_back(SourceTag { dts, cts, idr, body, config: Some(config) });

@@ -146,10 +146,15 @@ pub struct Said {
 const LINES: u32 = 20;
 const SPAN: Duration = Duration::from_secs(10);
 const LONGEST_LINE: u64 = 2048;
+const KEPT: usize = 8;
 
 impl Said {
-    /// The last message, if there was one.
+    /// What a server answered, else the last message, if there was one.
     pub fn last(&self) -> Option<String> {
+        let answer = self.tail.iter().rev().find_map(|line| line.find("HTTP error ").map(|at| &line[at..]));
+        if let Some(answer) = answer {
+            return Some(answer.chars().take(200).collect());
+        }
         let all: Vec<u8> = self.tail.iter().flat_map(|l| [l.as_bytes(), b"\n"].concat()).collect();
         last_line(&all)
     }
@@ -180,7 +185,7 @@ pub async fn listen(stderr: ChildStderr, key: String) -> Said {
         } else {
             hidden += 1;
         }
-        if said.tail.len() == 4 {
+        if said.tail.len() == KEPT {
             said.tail.pop_front();
         }
         said.tail.push_back(text);
@@ -211,6 +216,13 @@ mod tests {
         assert_eq!(last_line(b" \n"), None);
         let said = b"http://127.0.0.1:1/T/m.mp4: Server returned 404 Not Found";
         assert_eq!(last_line(said).unwrap(), "Server returned 404 Not Found");
+    }
+
+    #[test]
+    fn a_servers_answer_is_a_better_reason_than_what_came_of_it() {
+        let lines = ["[http @ 0x1] HTTP error 403 Forbidden", "[mov @ 0x2] Packet corrupt"];
+        let said = Said { tail: lines.map(str::to_owned).into() };
+        assert_eq!(said.last().unwrap(), "HTTP error 403 Forbidden");
     }
 
     #[test]

@@ -6,11 +6,11 @@ use super::child::Tools;
 use super::object::Input;
 use super::probe::MediaInfo;
 use super::recipe::{self, Recipe};
-use super::resume::{Next, Resume};
+use super::resume::{Next, Object, Resume};
 use state::profile::Profile;
 use state::wire::Making;
 use std::ffi::OsString;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, sleep};
 
 /// A child that goes on begins this much before the place it is to go on at, ms: formats without an index enter
@@ -93,12 +93,18 @@ impl Course {
     /// How the item ended.
     pub async fn go_on(&mut self, end: End, buffer: &Mutex<Buffer>) -> Result<Vec<OsString>, End> {
         let Input::Link(link) = &self.input else { return Err(end) };
-        let reached = buffer.lock().unwrap_or_else(PoisonError::into_inner).reached();
+        let reached = lock(buffer).reached();
         if self.resume.is_over(&end, reached) {
             return Err(end);
         }
+        if let End::Broken(why) = &end {
+            lock(buffer).trouble = Some(why.clone());
+        }
         loop {
             let object = link.look().await;
+            if let Object::Unknown(why) = &object {
+                lock(buffer).trouble = Some(why.clone());
+            }
             tracing::warn!(item.key = %self.key, at_ms = reached.shown, ?end, ?object, "reading broke off");
             match self.resume.next(&end, reached, object, Instant::now()) {
                 Next::Over(end) => return Err(end),
@@ -109,7 +115,7 @@ impl Course {
                 }
             }
         }
-        let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = lock(buffer);
         let from_ms = self.next_place(&mut buffer);
         buffer.go_on(millis(from_ms) - millis(self.from_ms));
         Ok(self.arguments_from(from_ms))
@@ -128,6 +134,10 @@ impl Course {
         };
         u64::try_from(of_feed + millis(self.from_ms)).unwrap_or(0)
     }
+}
+
+fn lock(buffer: &Mutex<Buffer>) -> MutexGuard<'_, Buffer> {
+    buffer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn millis(ms: u64) -> i64 {

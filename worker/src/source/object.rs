@@ -15,7 +15,7 @@ use storage::Storage;
 
 /// Read ahead from a link, ms: a silent connection is given up after [`SILENCE`], and a new one must bring media
 /// before these are played.
-const LINK_AHEAD_MS: i64 = 12_000;
+const LINK_AHEAD_MS: i64 = 15_000;
 /// Longest time that a connection may bring nothing while something is wanted, as FFmpeg wants it: microseconds.
 const SILENCE: &str = "4000000";
 

@@ -155,7 +155,10 @@ async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64) -> Result<(), NotRead
     let from_start_ms = if from_ms > 0 { i64::MIN } else { -ROUNDING_MS };
     match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, copied, from_start_ms))).await {
         Ok(verdict) => verdict,
-        Err(_) => Err(NotReady::Broken(format!("gave no picture within {} s", DEADLINE.as_secs()))),
+        Err(_) => {
+            let why = feed.buffer().trouble.take().map(|why| format!(": {why}")).unwrap_or_default();
+            Err(NotReady::Broken(format!("gave too little within {} s{why}", DEADLINE.as_secs())))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ const SLACK_MS: i64 = 120;
 /// How long the bucket may be out of reach.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often an absent bucket is asked.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Before each try that begins where the one before it ended. After them the file itself is broken there.
 const FRUITLESS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(1)];
 

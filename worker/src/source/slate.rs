@@ -85,3 +85,21 @@ impl Slate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The splice waits for more than it looks ahead; at a picture a second that is more than a second.
+    #[test]
+    fn enough_is_in_hand_however_slow_the_pictures_come() {
+        let shape = Shape::Video { width: 16, height: 16, fps: 1.0, kbps: 0 };
+        let picture = |dts| SourceTag { dts, cts: 0, idr: dts == 0, body: BytesMut::new(), config: None };
+        let slate = Slate { pictures: (0..4).map(|n| picture(n * 1000)).collect(), length_ms: 4000.0, shape };
+        let mut buffer = Buffer::new(shape, false);
+        slate.top_up(&mut buffer);
+        assert_eq!(buffer.video.len(), LOW_PICTURES);
+        let times: Vec<i64> = buffer.video.iter().map(|t| t.dts).collect();
+        assert!(times.windows(2).all(|w| w[1] - w[0] == 1000), "{times:?}");
+    }
+}
