@@ -83,7 +83,7 @@ fn tell(job: &Value, said: &mut BTreeMap<String, u64>) {
     let tenths = (job["progress"].as_f64().unwrap_or(0.0) * 10.0) as u64;
     let key = job["key"].as_str().unwrap_or_default();
     if job["state"] == "running" && said.insert(key.to_owned(), tenths) != Some(tenths) {
-        show::note(&format!("{key}: {tenths}0 %"));
+        show::note(&format!("{key}: {} %", tenths * 10));
     }
 }
 
