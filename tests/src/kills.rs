@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// How long a channel may take to be on the air again after the last kill.
 const CALM: Duration = Duration::from_secs(60);
 
+/// How long media may take from one look to the next.
+const ARRIVES: Duration = Duration::from_secs(3);
+
 /// What is done to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Blow {
@@ -83,6 +86,7 @@ struct Arena {
     sink: Sink,
     dice: Dice,
     report: Report,
+    last: Option<Blow>,
 }
 
 /// Puts a channel on the air, hits it for this long, and asks everybody.
@@ -99,7 +103,7 @@ pub fn run(time: Duration, seed: u64) -> Result<Report> {
     body["restart"] = json!({"delays_s": [0, 1, 2]});
     controller.go_on_air(&body)?;
     let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut arena = Arena { controller, sink, dice, report: Report::default() };
+    let mut arena = Arena { controller, sink, dice, report: Report::default(), last: None };
     arena.wait_for_air()?;
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -107,8 +111,10 @@ pub fn run(time: Duration, seed: u64) -> Result<Report> {
         let blow = arena.dice.blow();
         arena.strike(blow).with_context(|| format!("{blow:?}"))?;
         *arena.report.blows.entry(blow).or_default() += 1;
+        arena.last = Some(blow);
     }
-    arena.agree().context("in the end")?;
+    let last = arena.last;
+    arena.agree().with_context(|| format!("in the end, after {last:?}"))?;
     arena.leave()
 }
 
@@ -202,10 +208,7 @@ impl Arena {
         }
         self.watch_sequences();
         ensure!(self.report.backwards.is_empty(), "HLS went back: {:?}", self.report.backwards);
-        let size = |sink: &Sink, n| sink.recording(n).metadata().map_or(0, |meta| meta.len());
-        let newest = self.sink.count("publish")?;
-        let before = size(&self.sink, newest);
-        wait_for("media at the sink", SOON, || Ok((size(&self.sink, newest) > before).then_some(())))
+        Ok(())
     }
 
     fn compare(&self) -> Result<()> {
@@ -220,7 +223,11 @@ impl Arena {
         }
         ensure!(status["run"]["pid"] == workers[0].pid, "the worker is another one: {workers:#?}");
         ensure!(self.open_publishes()? == 1, "one publish is open at the sink");
-        Ok(())
+        // The newest one: a worker that was frozen a moment ago still has its own open.
+        let recording = self.sink.recording(self.sink.count("publish")?);
+        let size = || recording.metadata().map_or(0, |meta| meta.len());
+        let before = size();
+        wait_for("media at the sink", ARRIVES, || Ok((size() > before).then_some(())))
     }
 
     fn open_publishes(&self) -> Result<usize> {
