@@ -243,8 +243,12 @@ fn an_object_that_is_replaced_while_it_is_read_is_left_and_never_mixed() -> Resu
     let mut scene = Scene::set(20.0)?;
     let other = Animal::new(Clip { item: 12, ..faulty(20.0).clip }).clip.make()?;
     let file = scene.s3.bucket().join(FAULTY);
+    let mut reads = 0;
     scene.front.tell(move |r| {
-        if reads_faulty(r) && r.from > Some(0) {
+        // Replaced between two reads. Nothing can be done about the moment between looking and reading: a link
+        // cannot demand a version.
+        reads += usize::from(reads_faulty(r));
+        if reads >= 3 && r.method == "HEAD" && r.path.contains(FAULTY) {
             let _ = std::fs::copy(&other, &file);
         }
         if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None }
