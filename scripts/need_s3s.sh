@@ -5,6 +5,15 @@ set -euo pipefail
 # shellcheck source=scripts/needs.sh
 . "$(dirname "$0")/needs.sh"
 
+case "${1:-}" in
+  -h | --help)
+    say "usage: scripts/need_s3s.sh   print the path of the tests' S3 server, built the first time"
+    exit 0
+    ;;
+  '') ;;
+  *) die "unknown argument $1; see --help" ;;
+esac
+
 version=0.14.1
 tools=$root_folder/target/tools
 server=$tools/bin/s3s-fs
