@@ -137,11 +137,9 @@ pub fn arguments(
     from_ms: u64,
 ) -> Vec<OsString> {
     let mut list: Vec<OsString> = words("-v warning -nostdin");
-    // A link that breaks off must not look like the end of the item. In a file one bad packet is no reason to
-    // leave the rest.
-    if matches!(input, Input::Link(_)) {
-        list.push("-xerror".into());
-    }
+    // A link that breaks off must not look like the end of the item. In a file one bad packet is left out and no
+    // reason to leave the rest.
+    list.extend(words(if matches!(input, Input::Link(_)) { "-xerror" } else { "-fflags +discardcorrupt" }));
     if from_ms > 0 {
         // Copied pictures begin at the IDR before the place; made sound must begin there too.
         if recipe.video == Making::Copy {
