@@ -124,7 +124,7 @@ impl Line {
         match order {
             ToWorker::Spec(_) => self.hello.briefed = true,
             ToWorker::Items { .. } => self.question = None,
-            ToWorker::Stop | ToWorker::Skip | ToWorker::Ack { .. } => {}
+            _ => {}
         }
     }
 

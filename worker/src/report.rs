@@ -6,7 +6,7 @@ use crate::programme::Programme;
 use serde_json::{Value, json};
 use state::Timestamp;
 use state::ids::Ulid;
-use state::wire::{Counts, Event, Heartbeat, ItemFailure, Playing, WorkerSpec};
+use state::wire::{Event, Heartbeat, ItemFailure, Playing, WorkerSpec};
 
 /// Most events that wait for the next heartbeat.
 const MOST_WAITING: usize = 1_000;
@@ -81,22 +81,9 @@ impl Report {
     ) -> Heartbeat {
         self.beats += 1;
         let mut beat = Heartbeat {
-            run: self.run.clone(),
-            epoch: self.epoch,
-            seq: self.beats,
-            at,
-            playing: Playing::Nothing,
-            because: None,
-            since: at,
-            sent_ms: 0,
-            item: None,
-            next: None,
-            profile: None,
             destinations: outputs.destinations_seen(),
             hls: outputs.hls_seen(),
-            cursor: None,
-            failed_items: Vec::new(),
-            counts: Counts::default(),
+            ..Heartbeat::new(self.run.clone(), self.epoch, self.beats, at)
         };
         if let Some((air, programme, begun)) = playing {
             (beat.playing, beat.because) = air.playing();

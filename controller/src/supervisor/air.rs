@@ -136,7 +136,7 @@ fn by_hls(hls: Option<&HlsSeen>, now: Timestamp) -> Result<String, String> {
 mod tests {
     use super::*;
     use state::ids::Ulid;
-    use state::wire::{Counts, DestinationError};
+    use state::wire::DestinationError;
 
     fn at(second: i64) -> Timestamp {
         jiff::Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -144,21 +144,12 @@ mod tests {
 
     fn beat(playing: Playing, destinations: &[DestinationState], segment: Option<i64>) -> Heartbeat {
         let seen = |(i, state): (usize, &DestinationState)| DestinationSeen {
-            id: format!("d{i}").parse().unwrap(),
-            state: *state,
-            since: at(0),
-            accepted_bytes: 0,
-            accepted_at: None,
-            bitrate_kbps: 0,
-            reconnects: 0,
-            dropped: 0,
-            attempt: 0,
-            next_retry_at: None,
             last_error: (*state == DestinationState::Waiting).then(|| DestinationError {
                 code: "connect".into(),
                 words: "connection refused".into(),
                 at: at(0),
             }),
+            ..DestinationSeen::new(format!("d{i}").parse().unwrap(), *state, at(0))
         };
         let hls = segment.map(|s| HlsSeen {
             segments: 1,
@@ -167,22 +158,10 @@ mod tests {
             error: None,
         });
         Heartbeat {
-            run: Ulid::from_text("r"),
-            epoch: 1,
-            seq: 1,
-            at: at(0),
             playing,
-            because: None,
-            since: at(0),
-            sent_ms: 0,
-            item: None,
-            next: None,
-            profile: None,
             destinations: destinations.iter().enumerate().map(seen).collect(),
             hls,
-            cursor: None,
-            failed_items: Vec::new(),
-            counts: Counts::default(),
+            ..Heartbeat::new(Ulid::from_text("r"), 1, 1, at(0))
         }
     }
 

@@ -62,6 +62,7 @@ impl Briefing {
                 target_duration_s: 4,
                 window: 8,
                 first_sequence: facts.first_sequence,
+                first_pts: 0,
             }),
             ffmpeg: tools.ffmpeg,
             ffprobe: tools.ffprobe,
@@ -69,6 +70,9 @@ impl Briefing {
             cache_dir: self.cache_dir(),
             cursor: facts.cursor,
             prepares: self.config.prepares,
+            fallback: None,
+            slate_on: false,
+            standby: false,
         }
     }
 

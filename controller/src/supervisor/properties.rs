@@ -12,7 +12,7 @@ use state::ids::{ChannelId, Ulid};
 use state::phase::{Happening, Phase, Wish};
 use state::restart::Restart;
 use state::seen::StreamState;
-use state::wire::{Counts, Heartbeat, Playing};
+use state::wire::{Heartbeat, Playing};
 use std::time::Duration;
 
 /// What can happen to a channel and its worker.
@@ -240,24 +240,7 @@ impl World {
 
 fn beat(channel: &Channel, now: Now) -> Heartbeat {
     let run = channel.state.run.as_ref().map_or_else(|| Ulid::from_text("r"), |run| run.id.clone());
-    Heartbeat {
-        run,
-        epoch: channel.state.epoch,
-        seq: 1,
-        at: now.wall,
-        playing: Playing::Programme,
-        because: None,
-        since: now.wall,
-        sent_ms: 0,
-        item: None,
-        next: None,
-        profile: None,
-        destinations: Vec::new(),
-        hls: None,
-        cursor: None,
-        failed_items: Vec::new(),
-        counts: Counts::default(),
-    }
+    Heartbeat { playing: Playing::Programme, ..Heartbeat::new(run, channel.state.epoch, 1, now.wall) }
 }
 
 proptest! {

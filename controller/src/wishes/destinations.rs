@@ -92,13 +92,11 @@ impl Keyring {
             Some(implied) if wanted.implied => implied.key.clone(),
             _ => self.key_of(channel, shown)?,
         };
+        let (name, url) = (shown.name.clone(), shown.url.clone());
         Ok(DestinationSpec {
-            id: shown.id.clone(),
-            name: shown.name.clone(),
-            platform: shown.platform,
-            url: shown.url.clone(),
-            key,
             boundary: shown.boundary,
+            backup_url: shown.backup_url.clone(),
+            ..DestinationSpec::new(shown.id.clone(), name, shown.platform, url, key)
         })
     }
 

@@ -4,8 +4,8 @@
 use serde_json::json;
 use state::ids::Ulid;
 use state::wire::{
-    Counts, Cursor, DestinationSeen, DestinationState, Event, Heartbeat, Hello, HlsSeen, ItemSeen, Making,
-    Playing, ToController, ToWorker, WorkerSpec,
+    Cursor, DestinationSeen, DestinationState, Event, Heartbeat, Hello, HlsSeen, ItemSeen, Making, Playing,
+    ToController, ToWorker, WorkerSpec,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -129,26 +129,13 @@ fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {
     let now = state::now();
     let item = spec.items.first();
     let destinations = spec.destinations.iter().map(|d| DestinationSeen {
-        id: d.id.clone(),
-        state: DestinationState::Live,
-        since: now,
         accepted_bytes: seq * 1000,
         accepted_at: Some(now),
         bitrate_kbps: 3000,
-        reconnects: 0,
-        dropped: 0,
-        attempt: 0,
-        next_retry_at: None,
-        last_error: None,
+        ..DestinationSeen::new(d.id.clone(), DestinationState::Live, now)
     });
     let beat = Heartbeat {
-        run: spec.run.clone(),
-        epoch: spec.epoch,
-        seq,
-        at: now,
         playing: Playing::Programme,
-        because: None,
-        since: now,
         sent_ms: seq * 100,
         item: item.map(|item| ItemSeen {
             id: item.id.clone(),
@@ -160,7 +147,6 @@ fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {
             reason: "fits the profile".into(),
             source: "file".into(),
         }),
-        next: None,
         profile: Some(state::profile::Profile::default()),
         destinations: destinations.collect(),
         hls: spec.hls.as_ref().map(|hls| HlsSeen {
@@ -174,8 +160,7 @@ fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {
             key: item.key.clone(),
             offset_ms: seq * 100,
         }),
-        failed_items: Vec::new(),
-        counts: Counts::default(),
+        ..Heartbeat::new(spec.run.clone(), spec.epoch, seq, now)
     };
     say(stream, &ToController::Heartbeat(Box::new(beat)))
 }

@@ -20,14 +20,8 @@ use tokio::sync::Notify;
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 pub fn spec(url: &str, key: &str) -> DestinationSpec {
-    DestinationSpec {
-        id: "test".parse::<DestinationId>().unwrap(),
-        name: "Test".to_owned(),
-        platform: state::destination::Platform::Custom,
-        url: url.to_owned(),
-        key: Secret::new(key),
-        boundary: state::destination::Boundary::Continuous,
-    }
+    let id = "test".parse::<DestinationId>().unwrap();
+    DestinationSpec::new(id, "Test", state::destination::Platform::Custom, url, Secret::new(key))
 }
 
 pub fn start(url: &str, key: &str) -> Destination {

@@ -19,19 +19,7 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn new(id: DestinationId, changed: Arc<Notify>) -> Self {
-        let seen = DestinationSeen {
-            id,
-            state: DestinationState::Idle,
-            since: state::now(),
-            accepted_bytes: 0,
-            accepted_at: None,
-            bitrate_kbps: 0,
-            reconnects: 0,
-            dropped: 0,
-            attempt: 0,
-            next_retry_at: None,
-            last_error: None,
-        };
+        let seen = DestinationSeen::new(id, DestinationState::Idle, state::now());
         Self { queue: Mutex::new(Queue::new()), filled: Notify::new(), seen: Mutex::new(seen), changed }
     }
 

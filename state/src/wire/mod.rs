@@ -3,6 +3,10 @@
 //! The worker dials, says [`ToController::Hello`], and gets its [`WorkerSpec`]. Then heartbeats and events go up,
 //! orders come down. A line is at most [`MAX_LINE`] bytes.
 
+mod seen;
+
+pub use seen::*;
+
 use crate::Timestamp;
 use crate::destination::{Boundary, Platform};
 use crate::ids::{ChannelId, DestinationId, PublicId, Ulid};
@@ -57,6 +61,24 @@ pub enum ToWorker {
     Stop,
     /// Leave the present item for the next one.
     Skip,
+    /// All places that the channel is sent to from now on: new ones begin at their next IDR, missing ones are closed,
+    /// changed ones reconnect, and the others notice nothing.
+    Destinations {
+        /// The whole list.
+        list: Vec<DestinationSpec>,
+    },
+    /// The fallback goes on the air and stays there, or gives way to the programme again.
+    Slate {
+        /// Whether it shall be on the air.
+        on: bool,
+    },
+    /// Another fallback video, or none.
+    Fallback {
+        /// The video; without one the slate is shown.
+        item: Option<ItemSpec>,
+    },
+    /// Leave at the next item boundary: a successor waits for the channel's lock.
+    GiveWay,
     /// Events up to this sequence number are kept.
     Ack {
         /// Highest sequence number that is on disk.
@@ -126,6 +148,15 @@ pub struct WorkerSpec {
     /// Whether files that do not fit are prepared: only then may one be passed over until it is.
     #[serde(default)]
     pub prepares: bool,
+    /// What is shown when there is nothing else; without one, a slate is made.
+    #[serde(default)]
+    pub fallback: Option<ItemSpec>,
+    /// Begin with the fallback on the air, by order; see [`ToWorker::Slate`].
+    #[serde(default)]
+    pub slate_on: bool,
+    /// Prepare to take over from a worker that still plays: open the first item, then wait for the lock.
+    #[serde(default)]
+    pub standby: bool,
 }
 
 fn yes() -> bool {
@@ -176,6 +207,40 @@ pub struct DestinationSpec {
     /// What it may see at a change of parameters.
     #[serde(default)]
     pub boundary: Boundary,
+    /// Another way in, tried when the first fails; same form as `url`, same key.
+    #[serde(default)]
+    pub backup_url: Option<String>,
+    /// Longest connection, in seconds; a new one is begun before, at an item boundary where one comes in time.
+    /// `None`: 23 days.
+    #[serde(default)]
+    pub max_session_s: Option<u64>,
+    /// First timestamp of each connection, ms modulo 2^32. Only trials of wrapped clocks want another than 0; they
+    /// turn the planned reconnect off as well.
+    #[serde(default)]
+    pub first_timestamp_ms: u32,
+}
+
+impl DestinationSpec {
+    /// A destination with one way in and nothing special.
+    pub fn new(
+        id: DestinationId,
+        name: impl Into<String>,
+        platform: Platform,
+        url: impl Into<String>,
+        key: Secret,
+    ) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            platform,
+            url: url.into(),
+            key,
+            boundary: Boundary::default(),
+            backup_url: None,
+            max_session_s: None,
+            first_timestamp_ms: 0,
+        }
+    }
 }
 
 /// Where and how to write HLS.
@@ -194,6 +259,10 @@ pub struct HlsSpec {
     /// Lowest media sequence number this run may use, unless it continues the playlist found in `dir`.
     #[serde(default)]
     pub first_sequence: u64,
+    /// First presentation time in the transport stream, 90 kHz ticks modulo 2^33. Only trials of a wrapped clock want
+    /// another than 0.
+    #[serde(default)]
+    pub first_pts: u64,
 }
 
 fn four() -> u32 {
@@ -201,219 +270,6 @@ fn four() -> u32 {
 }
 fn window() -> usize {
     8
-}
-
-/// Where the programme stands: enough to go on within a GOP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// The playlist entry.
-    pub item: Ulid,
-    /// Its key, in case the entry is gone.
-    pub key: String,
-    /// Milliseconds of the item that have been sent.
-    pub offset_ms: u64,
-}
-
-/// What a worker sees of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Heartbeat {
-    /// Which run.
-    pub run: Ulid,
-    /// Its epoch.
-    pub epoch: u64,
-    /// Counts the heartbeats of the run.
-    pub seq: u64,
-    /// When.
-    pub at: Timestamp,
-    /// What is being sent right now.
-    pub playing: Playing,
-    /// Why it is not the programme, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub because: Option<String>,
-    /// Since when `playing` has been what it is.
-    pub since: Timestamp,
-    /// Media sent since the run began, ms of channel time.
-    pub sent_ms: u64,
-    /// The item on the air.
-    #[serde(default)]
-    pub item: Option<ItemSeen>,
-    /// The item that is opened or will be opened next.
-    #[serde(default)]
-    pub next: Option<NextSeen>,
-    /// The profile of this run, once it is known.
-    #[serde(default)]
-    pub profile: Option<Profile>,
-    /// Every destination.
-    #[serde(default)]
-    pub destinations: Vec<DestinationSeen>,
-    /// Its own HLS.
-    #[serde(default)]
-    pub hls: Option<HlsSeen>,
-    /// Where a new run should go on.
-    #[serde(default)]
-    pub cursor: Option<Cursor>,
-    /// Items that were left or could not be played in this run, newest last, at most 20.
-    #[serde(default)]
-    pub failed_items: Vec<ItemFailure>,
-    /// Figures of the splice.
-    #[serde(default)]
-    pub counts: Counts,
-}
-
-/// What is being sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Playing {
-    /// Nothing yet.
-    Nothing,
-    /// An item of the playlist.
-    Programme,
-    /// The slate, because there is nothing else.
-    Fallback,
-}
-
-/// The item on the air.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ItemSeen {
-    /// The playlist entry.
-    pub id: Ulid,
-    /// Its key.
-    pub key: String,
-    /// Milliseconds of it that have been sent.
-    pub position_ms: u64,
-    /// Its length, where the file says.
-    pub duration_ms: Option<u64>,
-    /// How its picture is made.
-    pub video: Making,
-    /// How its sound is made.
-    pub audio: Making,
-    /// Why, in words: `fits the profile`, `HEVC is not H.264`.
-    pub reason: String,
-    /// Where its bytes come from: `file`, `cache` or `bucket`.
-    #[serde(default)]
-    pub source: String,
-}
-
-/// The item after it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NextSeen {
-    /// The playlist entry.
-    pub id: Ulid,
-    /// Its key.
-    pub key: String,
-    /// Whether it is opened and waiting.
-    pub ready: bool,
-}
-
-/// How a track is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Making {
-    /// The file's own bytes.
-    Copy,
-    /// Decoded and encoded to the profile.
-    Transcode,
-    /// The item has no such track; the worker makes silence.
-    Silent,
-}
-
-/// One destination as its task sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DestinationSeen {
-    /// Which.
-    pub id: DestinationId,
-    /// Where it stands.
-    pub state: DestinationState,
-    /// Since when.
-    pub since: Timestamp,
-    /// Bytes that the peer has acknowledged over all connections of this run.
-    pub accepted_bytes: u64,
-    /// When that number last grew.
-    #[serde(default)]
-    pub accepted_at: Option<Timestamp>,
-    /// Acknowledged kbit/s over the last seconds.
-    pub bitrate_kbps: u32,
-    /// Connections after the first.
-    pub reconnects: u64,
-    /// Tags dropped because the peer was too slow.
-    pub dropped: u64,
-    /// Failures in a row.
-    pub attempt: u32,
-    /// When the next try is due.
-    #[serde(default)]
-    pub next_retry_at: Option<Timestamp>,
-    /// The newest failure.
-    #[serde(default)]
-    pub last_error: Option<DestinationError>,
-}
-
-/// Where a destination stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DestinationState {
-    /// Nothing tried yet.
-    Idle,
-    /// Resolving, connecting, shaking hands, publishing.
-    Connecting,
-    /// Published and sending; nothing acknowledged yet or not lately.
-    Sending,
-    /// The peer acknowledges media.
-    Live,
-    /// Failed; the next try has a time.
-    Waiting,
-    /// Closed on purpose.
-    Closed,
-}
-
-/// Why a destination failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DestinationError {
-    /// A short name to search for: `resolve`, `connect`, `tls`, `handshake`, `timeout`, `closed`, or the server's own
-    /// status code such as `NetStream.Publish.BadName`.
-    pub code: String,
-    /// What happened and what to do, without secrets.
-    pub words: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// The HLS output as its writer sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HlsSeen {
-    /// Segments in the playlist.
-    pub segments: u64,
-    /// Sequence number that the next segment will have.
-    pub next_sequence: u64,
-    /// When the newest segment was published.
-    #[serde(default)]
-    pub last_segment_at: Option<Timestamp>,
-    /// Why segments cannot be written, in words; `None` while they can.
-    #[serde(default)]
-    pub error: Option<String>,
-}
-
-/// An item that was left or skipped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ItemFailure {
-    /// Its key.
-    pub key: String,
-    /// Why, in words.
-    pub reason: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// Figures of the splice since the run began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Counts {
-    /// Changes from one feed to another.
-    pub boundaries: u64,
-    /// Silent audio frames inserted.
-    pub silent_frames: u64,
-    /// Audio frames dropped to keep the grid.
-    pub dropped_audio: u64,
-    /// Largest delay between a tag's due time and its sending, ms.
-    pub max_late_ms: u64,
 }
 
 /// Something that happened and is to be kept.
