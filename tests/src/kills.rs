@@ -253,7 +253,7 @@ impl Arena {
 }
 
 /// From each close to the next picture. A worker that takes its leave was told to stop, and nobody counts that.
-fn dark_times(events: &[Value]) -> Vec<u64> {
+pub(crate) fn dark_times(events: &[Value]) -> Vec<u64> {
     let mut dark_since = None;
     let mut found = Vec::new();
     for event in events {

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod controller;
+pub mod files;
 pub mod front;
 pub mod nginx;
 pub mod process;
@@ -10,4 +11,5 @@ pub mod s3;
 pub mod sink;
 pub mod trap;
 pub mod wanted;
+pub mod wire;
 pub mod worker;

@@ -53,7 +53,7 @@ impl Sink {
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// How often something has happened: `publish`, `first_idr`, `refused`, `close`.
+    /// How often something has happened: `publish`, `first_idr`, `late` (a picture), `refused`, `close`.
     pub fn count(&self, event: &str) -> Result<usize> {
         Ok(self.events()?.iter().filter(|e| e["event"] == event).count())
     }
@@ -62,6 +62,13 @@ impl Sink {
     pub fn wait_for(&self, event: &str, count: usize, limit: Duration) -> Result<()> {
         let what = format!("{count} × {event} at the sink");
         program::wait_for(&what, limit, || Ok((self.count(event)? >= count).then_some(())))
+    }
+
+    /// The longest wait for a picture inside of one publish, ms; 0 where none was worth a note.
+    pub fn latest_picture_ms(&self) -> Result<u64> {
+        let events = self.events()?;
+        let late = events.iter().filter(|e| e["event"] == "late").filter_map(|e| e["ms"].as_u64());
+        Ok(late.max().unwrap_or(0))
     }
 
     /// The recording of a publish, counted from 1.

@@ -13,7 +13,7 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -23,6 +23,8 @@ use tokio::time::timeout;
 const IMPATIENCE: Duration = Duration::from_secs(10);
 /// A publisher that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Media that come later than this after those before are noted.
+const LATE: Duration = Duration::from_millis(150);
 /// How long a refused publisher may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,8 @@ struct Recording {
     nal_size: usize,
     idr_seen: bool,
     tags: [u64; 2],
+    /// When the newest picture came.
+    picture_at: Option<Instant>,
 }
 
 impl Connection {
@@ -146,7 +150,15 @@ impl Connection {
         let name = format!("publish-{number}.flv");
         let file = FlvFile::create(&self.folder.join(&name)).context("make the recording")?;
         self.journal.write("publish", json!({"publish": number, "app": place.0, "file": name}));
-        self.recording = Some(Recording { number, place, file, nal_size: 4, idr_seen: false, tags: [0; 2] });
+        self.recording = Some(Recording {
+            number,
+            place,
+            file,
+            nal_size: 4,
+            idr_seen: false,
+            tags: [0; 2],
+            picture_at: None,
+        });
         Ok(true)
     }
 
@@ -161,6 +173,11 @@ impl Connection {
                 recording.file.tag(Tag::Audio, timestamp.value, &data)
             }
             ServerSessionEvent::VideoDataReceived { data, timestamp, .. } => {
+                let waited = recording.picture_at.replace(Instant::now()).map(|at| at.elapsed());
+                if let Some(waited) = waited.filter(|waited| *waited > LATE) {
+                    let (publish, ms) = (recording.number, waited.as_millis() as u64);
+                    self.journal.write("late", json!({"publish": publish, "ms": ms}));
+                }
                 recording.tags[1] += 1;
                 recording.nal_size = flv::nal_size(&data).unwrap_or(recording.nal_size);
                 if !recording.idr_seen && flv::has_idr(&data, recording.nal_size) {

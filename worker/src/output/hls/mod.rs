@@ -24,6 +24,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use ts::Muxer;
 use writer::Writer;
 
 /// The HLS output of a run.
@@ -44,6 +45,10 @@ impl Hls {
     /// When the system refuses a thread.
     pub fn start(spec: HlsSpec, epoch: u64, anchor: Timestamp, changed: Arc<Notify>) -> io::Result<Self> {
         let target_s = spec.target_duration_s.max(1);
+        let muxer = match spec.first_pts {
+            0 => Muxer::default(),
+            first => Muxer::beginning_at(first),
+        };
         let plan = Plan {
             dir: spec.dir,
             epoch,
@@ -53,7 +58,7 @@ impl Hls {
             anchor_ms: anchor.as_millisecond(),
         };
         let writer = Writer::start(plan, changed)?;
-        Ok(Self { segmenter: Segmenter::new(target_s), writer, reported: Figures::default() })
+        Ok(Self { segmenter: Segmenter::new(target_s, muxer), writer, reported: Figures::default() })
     }
 
     /// Takes a tag. Never waits: when the disk is too slow, tags are dropped up to the next IDR.

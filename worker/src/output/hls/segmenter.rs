@@ -97,10 +97,10 @@ struct LastSeen {
 
 impl Segmenter {
     /// Nothing is written before the first IDR.
-    pub(super) fn new(target_s: u32) -> Self {
+    pub(super) fn new(target_s: u32, muxer: Muxer) -> Self {
         Self {
             target_ms: i64::from(target_s) * 1000,
-            muxer: Muxer::default(),
+            muxer,
             open: None,
             crossing: None,
             last: LastSeen::default(),

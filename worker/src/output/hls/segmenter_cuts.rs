@@ -37,7 +37,7 @@ fn sound(dts: i64, config: &Arc<TrackConfig>) -> Tag {
 
 /// Runs tags through; `takes` says which chunks are taken.
 fn run(tags: &[Tag], mut takes: impl FnMut(usize) -> bool) -> (Vec<Whole>, Figures) {
-    let mut segmenter = Segmenter::new(4);
+    let mut segmenter = Segmenter::new(4, Muxer::default());
     let mut whole = Vec::new();
     let mut open: Option<(Begin, Vec<u8>)> = None;
     let mut number = 0;

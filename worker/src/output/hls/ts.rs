@@ -37,9 +37,17 @@ pub(super) struct Muxer {
     waiting: Waiting,
     last_pcr: Option<i64>,
     scratch: Vec<u8>,
+    /// How much later than usual the clock begins, ms.
+    later: i64,
 }
 
 impl Muxer {
+    /// The clock shows `first_pts` (90 kHz, modulo 2^33) at channel time 0, to the millisecond.
+    pub(super) fn beginning_at(first_pts: u64) -> Self {
+        let first_ms = i64::try_from(first_pts % (1 << 33) / 90).unwrap_or_default();
+        Self { later: first_ms - SHIFT_MS, ..Self::default() }
+    }
+
     /// Starts a segment: the tables. After a discontinuity the packets say so themselves.
     pub(super) fn begin(&mut self, discontinuity: bool, out: &mut Vec<u8>) {
         self.video.torn |= discontinuity;
@@ -62,9 +70,10 @@ impl Muxer {
         }
         let Some(sets) = self.sets.of(&tag.config, ParameterSets::read) else { return };
         self.scratch.clear();
-        pes_header(0xE0, None, tag.pts(), tag.dts, &mut self.scratch);
+        let (pts, dts) = (tag.pts().saturating_add(self.later), tag.dts.saturating_add(self.later));
+        pes_header(0xE0, None, pts, dts, &mut self.scratch);
         sets.append(&tag.body, tag.idr, &mut self.scratch);
-        let first = Adaptation { random_access: tag.idr, pcr: Some(tag.dts) };
+        let first = Adaptation { random_access: tag.idr, pcr: Some(dts) };
         self.last_pcr = Some(tag.dts);
         packets(VIDEO_PID, &mut self.video, first, &self.scratch, out);
         self.scratch.clear();
@@ -88,7 +97,8 @@ impl Muxer {
         self.refresh_clock(out);
         let length = self.waiting.bytes.len() + 8;
         self.scratch.clear();
-        pes_header(0xC0, Some(length), self.waiting.pts, self.waiting.pts, &mut self.scratch);
+        let pts = self.waiting.pts.saturating_add(self.later);
+        pes_header(0xC0, Some(length), pts, pts, &mut self.scratch);
         self.scratch.append(&mut self.waiting.bytes);
         self.waiting.frames = 0;
         let first = Adaptation { random_access: false, pcr: None };
@@ -105,7 +115,7 @@ impl Muxer {
         let now = self.waiting.pts;
         if self.last_pcr.is_none_or(|last| now.saturating_sub(last) > PCR_INTERVAL_MS) {
             self.last_pcr = Some(now);
-            clock_packet(&mut self.video, now, out);
+            clock_packet(&mut self.video, now.saturating_add(self.later), out);
         }
     }
 }
@@ -331,6 +341,17 @@ mod tests {
         assert_eq!((ticks(wrap) >> 20, ticks(wrap + 1)), (0x1FFF, 28));
         assert_eq!(timestamp(2, -SHIFT_MS), [0x21, 0, 1, 0, 1]);
         assert_eq!(timestamp(3, wrap)[0], 0x3F);
+    }
+
+    #[test]
+    fn a_clock_that_begins_elsewhere_shows_that_in_its_first_packet() {
+        for first in [0, 90_000, ((1 << 33) / 90 - 10_000) * 90] {
+            let mut muxer = Muxer::beginning_at(first);
+            let mut out = Vec::new();
+            muxer.waiting = Waiting { bytes: vec![0; 50], frames: 1, pts: PCR_DELAY_MS, end: PCR_DELAY_MS };
+            muxer.flush(&mut out);
+            assert_eq!(out.chunks(PACKET).find_map(clock), Some(first));
+        }
     }
 
     #[test]
