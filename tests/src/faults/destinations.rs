@@ -113,7 +113,7 @@ fn half_open(scale: &Scale) -> Result<Measured> {
 
 fn slow_reader(scale: &Scale) -> Result<Measured> {
     let (_sink, wire, pair) = behind_a_wire()?;
-    wire.turn(Weather::Slow { per_second: 20_000 });
+    wire.turn(Weather::Slow { per_second: 6_000 });
     let dropped = pair.controller.wait_until("dropped tags are counted", PATIENCE, |s| {
         crate::rig::wanted::seen(s, "hit")["dropped"].as_u64() > Some(0)
     });
