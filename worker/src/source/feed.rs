@@ -1,10 +1,11 @@
-//! A feed: an opened item, or the slate, that yields tags in its own time. A child's reader fills the buffer in
-//! bursts between two marks, so that FFmpeg and the worker sleep in between.
+//! A feed: an opened item, or the slate, that yields tags in its own time. A reader, of a child or of a file, fills
+//! the buffer in bursts between two marks, so that FFmpeg and the worker sleep in between.
 
 use super::buffer::{Buffer, End};
 use super::child::{self, Said};
 use super::course::Course;
 use super::flv::Cutter;
+use super::mp4::Reader;
 use super::slate::Slate;
 use crate::media::Shape;
 use bytes::BytesMut;
@@ -22,6 +23,8 @@ const HIGH_BYTES: usize = 12 << 20;
 /// The first picture of an item is waited for over this much sound, ms.
 const LATEST_PICTURE_MS: i64 = 11_000;
 const READ_AT_ONCE: usize = 64 * 1024;
+/// Read of a file before it is looked whether that is enough, bytes.
+const BURST: usize = 256 * 1024;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A feed. Dropping it ends its child.
@@ -71,6 +74,19 @@ impl Feed {
             drop(alive);
         });
         Ok(Feed { shared, slate: None })
+    }
+
+    /// Reads a file without FFmpeg. Reading blocks, so each burst is done on a thread for that.
+    pub fn read_natively(reader: Reader, shape: Shape, has_audio: bool, alive: &Alive) -> Feed {
+        let shared = Arc::new(Shared::new(Buffer::new(shape, has_audio)));
+        let (filled, alive) = (Arc::clone(&shared), alive.clone());
+        tokio::spawn(async move {
+            let end = filled.burst_by_burst(reader).await;
+            filled.lock().end = Some(end);
+            filled.news.notify_waiters();
+            drop(alive);
+        });
+        Feed { shared, slate: None }
     }
 
     /// The slate, for as long as it is wanted.
@@ -169,6 +185,40 @@ impl Shared {
             match started {
                 Ok(next) => running = next,
                 Err(end) => return end,
+            }
+        }
+    }
+
+    /// Reads a file to its end, or until nobody wants the rest.
+    async fn burst_by_burst(&self, mut reader: Reader) -> End {
+        loop {
+            if self.lock().is_full() {
+                tokio::select! {
+                    () = self.space.notified() => {}
+                    () = self.stop.notified() => return left(),
+                }
+                continue;
+            }
+            let burst = tokio::task::spawn_blocking(move || {
+                let mut tags = Vec::new();
+                let more = reader.read(BURST, &mut tags);
+                (reader, tags, more)
+            });
+            let burst = tokio::select! {
+                burst = burst => burst,
+                () = self.stop.notified() => return left(),
+            };
+            let Ok((back, tags, more)) = burst else { return End::Broken("the reader gave up".to_owned()) };
+            reader = back;
+            {
+                let mut buffer = self.lock();
+                tags.into_iter().for_each(|tag| buffer.push(tag));
+            }
+            self.news.notify_waiters();
+            match more {
+                Ok(true) => {}
+                Ok(false) => return End::Complete,
+                Err(why) => return End::Broken(why),
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod course;
 pub mod feed;
 pub mod flv;
 pub mod link_server;
+pub mod mp4;
 pub mod object;
 pub mod open;
 pub mod prepared;

@@ -5,6 +5,7 @@ use super::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
 use super::child::Tools;
 use super::course::Course;
 use super::feed::{Alive, Feed};
+use super::mp4::{Ask, Reader};
 use super::object::{self, Input, Objects};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
@@ -17,6 +18,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(15);
+/// What reads its tables for longer is FFmpeg's to try.
+const NATIVE_DEADLINE: Duration = Duration::from_secs(5);
 /// A transcoder is ready when this much is in hand, ms: it has shown that it runs.
 const TRANSCODED_AHEAD_MS: i64 = 1_000;
 /// A track that has not appeared by this much of the other is not waited for, ms.
@@ -113,14 +116,37 @@ impl Opener {
         let input = object::input_of(item, self.objects.as_ref()).await?;
         let source = input.source_of(item);
         let has_audio = recipe.audio != Making::Silent;
+        let shape = shape_of(info, recipe, profile);
+        if let Some(reader) = native(&input, &item.key, info, recipe, from_ms).await {
+            let feed = Feed::read_natively(reader, shape, has_audio, &self.alive);
+            return Ok((ends_with(feed, info, from_ms), source));
+        }
         let course =
             Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms).holding(slot);
-        let feed = Feed::run(course, shape_of(info, recipe, profile), has_audio, &self.alive)?;
-        let pictures = info.video.as_ref().and_then(|v| Some(v.begins_ms + v.duration_ms?));
-        let pictures = pictures.and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());
-        feed.buffer().pictures_end_ms = pictures;
-        Ok((feed, source))
+        let feed = Feed::run(course, shape, has_audio, &self.alive)?;
+        Ok((ends_with(feed, info, from_ms), source))
     }
+}
+
+/// The feed, told where its last picture ends.
+fn ends_with(feed: Feed, info: &MediaInfo, from_ms: u64) -> Feed {
+    let pictures = info.video.as_ref().and_then(|v| Some(v.begins_ms + v.duration_ms?));
+    let pictures = pictures.and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());
+    feed.buffer().pictures_end_ms = pictures;
+    feed
+}
+
+/// A reader of an ordinary MP4 file that is copied as it is; everything else is FFmpeg's.
+async fn native(input: &Input, key: &str, info: &MediaInfo, recipe: &Recipe, from_ms: u64) -> Option<Reader> {
+    let Input::File(path) = input else { return None };
+    if recipe.video != Making::Copy || recipe.audio == Making::Transcode {
+        return None;
+    }
+    let audio = info.audio.as_ref().filter(|_| recipe.audio == Making::Copy).map(|audio| audio.index);
+    let (path, ask) = (path.clone(), Ask { video: info.video.as_ref()?.index, audio, from_ms });
+    let opening = tokio::task::spawn_blocking(move || Reader::open(&path, ask));
+    let opened = timeout(NATIVE_DEADLINE, opening).await.ok()?.ok()?;
+    opened.inspect_err(|why| tracing::debug!(item.key = %key, reason = %why, "read by FFmpeg")).ok()
 }
 
 fn transcoded(recipe: Recipe, why: String) -> Recipe {

@@ -1,0 +1,364 @@
+//! A file that is read: its movie box once, then its samples in order of time, as the tags that FFmpeg would write.
+
+use super::boxes::{Kind, Refused, children, need, only};
+use super::samples::{Cursor, Sample};
+use super::track::{self, Handler, Track};
+use crate::source::buffer::{TIME_SHIFT_MS, has_idr};
+use crate::source::flv::{Kind as TagKind, RawTag};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Largest movie box that is read: about a day of media.
+const MAX_MOOV: u64 = 96 << 20;
+/// Largest access unit.
+const MAX_SAMPLE: u32 = 16 << 20;
+/// Read at once for each track.
+const WINDOW: usize = 128 * 1024;
+/// Boxes at the top of a file that are looked at.
+const MOST_AT_TOP: usize = 256;
+/// IDR pictures before a place that are tried, newest first.
+const TRIED: usize = 8;
+
+/// An open file.
+#[derive(Debug)]
+pub struct Reader {
+    file: Arc<File>,
+    size: u64,
+    video: Lane,
+    audio: Option<Lane>,
+    /// What is subtracted from times of the file, µs.
+    zero_us: i64,
+    begun: bool,
+}
+
+/// A track that is being read.
+#[derive(Debug)]
+struct Lane {
+    track: Track,
+    cursor: Cursor,
+    next: Option<Sample>,
+    window: Window,
+}
+
+/// A part of the file in memory.
+#[derive(Debug, Default)]
+struct Window {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// What is asked of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// The picture's place among the tracks.
+    pub video: u32,
+    /// That of the sound, where sound is wanted.
+    pub audio: Option<u32>,
+    /// Where to begin, ms of the item.
+    pub from_ms: u64,
+}
+
+impl Reader {
+    /// Opens a file. Blocks.
+    ///
+    /// # Errors
+    /// Why it is left to FFmpeg.
+    pub fn open(path: &Path, ask: Ask) -> Result<Self, Refused> {
+        let unreadable = |_: io::Error| Refused("it cannot be read");
+        let file = Arc::new(File::open(path).map_err(unreadable)?);
+        let meta = file.metadata().map_err(unreadable)?;
+        if !meta.is_file() {
+            return Err(Refused("it is no file"));
+        }
+        let moov = movie(&file, meta.len())?;
+        let (video, audio) = tracks(&moov, ask)?;
+        // A file's time begins with whatever is shown or heard first.
+        let begins = [Some(video.begins_us()), audio.as_ref().map(Track::begins_us)];
+        let begins = begins.into_iter().flatten().min().unwrap_or(0);
+        let zero_us =
+            begins.saturating_add(i64::try_from(ask.from_ms).unwrap_or(i64::MAX).saturating_mul(1000));
+        let (video, audio) = (Lane::new(video), audio.map(Lane::new));
+        let mut reader = Self { file, size: meta.len(), video, audio, zero_us, begun: false };
+        if ask.from_ms > 0 {
+            reader.enter_before(zero_us).map_err(unreadable)?;
+        }
+        Ok(reader)
+    }
+
+    /// Moves to the last IDR picture that is shown at or before a time of the file.
+    fn enter_before(&mut self, us: i64) -> io::Result<()> {
+        let mut found: VecDeque<(Cursor, Sample)> = VecDeque::new();
+        let mut cursor = Cursor::new(Arc::clone(&self.video.track.tables));
+        loop {
+            let here = cursor.clone();
+            let Some(sample) = cursor.next() else { break };
+            if self.video.track.time_us(sample.dts) > us {
+                break;
+            }
+            if sample.sync && self.video.track.time_us(sample.pts()) <= us {
+                found.truncate(TRIED - 1);
+                found.push_front((here, sample));
+            }
+        }
+        let Some(chosen) = self.newest_idr(&found)? else { return Ok(()) };
+        let (cursor, sample) = chosen.clone();
+        let at = self.video.track.time_us(sample.dts);
+        self.video.go_to(cursor);
+        if let Some(audio) = &mut self.audio {
+            audio.enter_at(at);
+        }
+        Ok(())
+    }
+
+    /// The newest of these that is an IDR picture; a flag in the file is not enough.
+    fn newest_idr<'a>(
+        &mut self,
+        found: &'a VecDeque<(Cursor, Sample)>,
+    ) -> io::Result<Option<&'a (Cursor, Sample)>> {
+        for candidate in found {
+            let sample = candidate.1;
+            let bytes = self.video.window.read(&self.file, sample.offset, sample.size.min(WINDOW as u32))?;
+            if has_idr(bytes, 4) {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(found.back())
+    }
+
+    /// Appends tags in order of time until there are `bytes` of them. False when there are no more.
+    ///
+    /// # Errors
+    /// Why nothing more can be read, in words.
+    pub fn read(&mut self, bytes: usize, tags: &mut Vec<RawTag>) -> Result<bool, String> {
+        if !self.begun {
+            self.begun = true;
+            tags.extend(self.headers());
+        }
+        let mut sum = 0;
+        while sum < bytes {
+            let sound_first = match (self.video.due_us(), self.audio.as_ref().and_then(Lane::due_us)) {
+                (None, None) => return Ok(false),
+                (video, audio) => video.is_none_or(|video| audio.is_some_and(|audio| audio < video)),
+            };
+            let zero_us = self.zero_us;
+            let tag = match (&mut self.audio, sound_first) {
+                (Some(audio), true) => {
+                    audio.tag(&self.file, self.size, zero_us, &[0xAF, 1], TagKind::Audio)?
+                }
+                _ => self.video.tag(&self.file, self.size, zero_us, &[], TagKind::Video)?,
+            };
+            if let Some(tag) = tag {
+                sum += tag.body.len();
+                tags.push(tag);
+            }
+        }
+        Ok(true)
+    }
+
+    fn headers(&self) -> impl Iterator<Item = RawTag> {
+        let header = |kind, head: &[u8], setup: &Bytes| {
+            let mut body = BytesMut::from(head);
+            body.put_slice(setup);
+            RawTag { kind, at_ms: TIME_SHIFT_MS, body }
+        };
+        let video = header(TagKind::Video, &[0x17, 0, 0, 0, 0], &self.video.track.setup);
+        let audio = self.audio.as_ref().map(|audio| header(TagKind::Audio, &[0xAF, 0], &audio.track.setup));
+        [Some(video), audio].into_iter().flatten()
+    }
+}
+
+impl Lane {
+    fn new(track: Track) -> Self {
+        let cursor = Cursor::new(Arc::clone(&track.tables));
+        let mut lane = Self { track, cursor: cursor.clone(), next: None, window: Window::default() };
+        lane.go_to(cursor);
+        lane
+    }
+
+    fn go_to(&mut self, cursor: Cursor) {
+        self.cursor = cursor;
+        self.step();
+    }
+
+    /// To the last sample at or before a time of the file.
+    fn enter_at(&mut self, us: i64) {
+        let mut cursor = Cursor::new(Arc::clone(&self.track.tables));
+        let mut last = cursor.clone();
+        loop {
+            let here = cursor.clone();
+            match cursor.next() {
+                Some(sample) if self.track.time_us(sample.dts) <= us => last = here,
+                _ => return self.go_to(last),
+            }
+        }
+    }
+
+    /// To the next sample that a viewer gets.
+    fn step(&mut self) {
+        self.next = self.cursor.find(|sample| self.track.shows(sample));
+    }
+
+    fn due_us(&self) -> Option<i64> {
+        self.next.map(|sample| self.track.time_us(sample.dts))
+    }
+
+    /// The next sample as a tag; `None` for one without content.
+    fn tag(
+        &mut self,
+        file: &File,
+        file_size: u64,
+        zero_us: i64,
+        head: &[u8],
+        kind: TagKind,
+    ) -> Result<Option<RawTag>, String> {
+        let Some(sample) = self.next else { return Ok(None) };
+        self.step();
+        let end = sample.offset.saturating_add(u64::from(sample.size));
+        if end > file_size || sample.size > MAX_SAMPLE {
+            return Err("the file is cut short: it says more than it holds".to_owned());
+        }
+        if sample.size == 0 {
+            return Ok(None);
+        }
+        let ms = |ticks: i64| millis(self.track.time_us(ticks).saturating_sub(zero_us));
+        let (dts, pts) = (ms(sample.dts), ms(sample.pts()));
+        let bytes =
+            self.window.read(file, sample.offset, sample.size).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => "the file became shorter while it was read".to_owned(),
+                _ => format!("the file cannot be read: {error}"),
+            })?;
+        let mut body = BytesMut::with_capacity(5 + bytes.len());
+        if kind == TagKind::Video {
+            let composition = u32::try_from(pts - dts).unwrap_or(0).to_be_bytes();
+            body.put_slice(&[if sample.sync { 0x17 } else { 0x27 }, 1]);
+            body.put_slice(&composition[1..]);
+        }
+        body.put_slice(head);
+        body.put_slice(bytes);
+        Ok(Some(RawTag { kind, at_ms: dts + TIME_SHIFT_MS, body }))
+    }
+}
+
+fn millis(us: i64) -> i64 {
+    us.saturating_add(500).div_euclid(1000)
+}
+
+impl Window {
+    /// These bytes of the file. What is read ahead serves the samples that follow.
+    fn read(&mut self, file: &File, offset: u64, size: u32) -> io::Result<&[u8]> {
+        let size = size as usize;
+        let within = offset.checked_sub(self.at).and_then(|from| usize::try_from(from).ok());
+        let within = within.filter(|from| from.checked_add(size).is_some_and(|end| end <= self.bytes.len()));
+        let from = match within {
+            Some(from) => from,
+            None => {
+                self.fill(file, offset, size)?;
+                0
+            }
+        };
+        self.bytes.get(from..from + size).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn fill(&mut self, file: &File, offset: u64, size: usize) -> io::Result<()> {
+        self.bytes.resize(size.max(WINDOW), 0);
+        self.bytes.shrink_to(WINDOW.max(size));
+        let mut filled = 0;
+        while filled < self.bytes.len() {
+            match file.read_at(&mut self.bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.bytes.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.bytes.truncate(filled);
+        self.at = offset;
+        Ok(())
+    }
+}
+
+/// The movie box of a file.
+fn movie(file: &File, size: u64) -> Result<Bytes, Refused> {
+    let unreadable = |_: io::Error| Refused("it cannot be read");
+    let mut at = 0;
+    for number in 0..MOST_AT_TOP {
+        let mut head = [0; 16];
+        if size.saturating_sub(at) < 16 {
+            break;
+        }
+        file.read_exact_at(&mut head, at).map_err(unreadable)?;
+        let kind: Kind = [head[4], head[5], head[6], head[7]];
+        let (length, header) = match super::boxes::word(&head, 0) {
+            Some(0) => (size - at, 8),
+            Some(1) => (super::boxes::long(&head, 8).unwrap_or(0), 16),
+            length => (u64::from(length.unwrap_or(0)), 8),
+        };
+        if number == 0 && kind != *b"ftyp" {
+            return Err(Refused("it is no MP4"));
+        }
+        if length < header || length > size - at {
+            return Err(Refused("a box is longer than the file"));
+        }
+        match &kind {
+            b"moov" if length > MAX_MOOV => return Err(Refused("its tables are too large")),
+            b"moov" => {
+                let mut body = vec![0; usize::try_from(length - header).unwrap_or(0)];
+                file.read_exact_at(&mut body, at + header).map_err(unreadable)?;
+                return Ok(Bytes::from(body));
+            }
+            b"moof" | b"sidx" | b"styp" => return Err(Refused("it is fragmented")),
+            _ => at += length,
+        }
+    }
+    Err(Refused("it has no movie box"))
+}
+
+/// The tracks that are asked for: the only picture and the only sound.
+fn tracks(moov: &Bytes, ask: Ask) -> Result<(Track, Option<Track>), Refused> {
+    if only(moov, b"mvex")?.is_some() {
+        return Err(Refused("it is fragmented"));
+    }
+    let timescale = track::movie_timescale(&need(moov, b"mvhd")?)?;
+    let (mut video, mut audio, mut index) = (None, None, 0);
+    for child in children(moov) {
+        let (kind, trak) = child?;
+        if kind != *b"trak" {
+            continue;
+        }
+        let twice = match track::handler(&trak)? {
+            Handler::Picture => video.replace((index, trak)).is_some(),
+            Handler::Sound => audio.replace((index, trak)).is_some(),
+            Handler::Other => false,
+        };
+        if twice {
+            return Err(Refused("it has several tracks of one kind"));
+        }
+        index += 1;
+    }
+    let read = |found: Option<(u32, Bytes)>, wanted: u32| match found {
+        Some((index, trak)) if index == wanted => Track::read(&trak, timescale),
+        _ => Err(Refused("its tracks are not where they should be")),
+    };
+    let audio = match (ask.audio, audio) {
+        (Some(wanted), found) => Some(read(found, wanted)?),
+        // Sound that is not wanted would still decide where the file's time begins.
+        (None, Some(_)) => return Err(Refused("its sound is not wanted")),
+        (None, None) => None,
+    };
+    let video = read(video, ask.video)?;
+    if !video.hides_nothing() {
+        return Err(Refused("an edit hides pictures at the beginning"));
+    }
+    if video.tables.all_sync() {
+        return Err(Refused("it does not say where it can be entered"));
+    }
+    Ok((video, audio))
+}
