@@ -97,6 +97,7 @@ pub fn run(time: Duration, seed: u64) -> Result<Report> {
     let sink = Sink::start()?;
     let plan = Plan::new()?;
     zoo::put_into(&plan.media(), &zoo::sample())?;
+    zoo::put_into(&plan.media(), &[zoo::for_ffmpeg()])?;
     let controller = plan.start()?;
     // Kills come faster than the usual waits pass.
     let mut body = start(&[destination("one", &sink.url(), "one-key")]);

@@ -106,6 +106,11 @@ pub fn playable() -> Vec<Animal> {
     .collect()
 }
 
+/// A clip that only FFmpeg can read, and so long that it is at work for a while.
+pub fn for_ffmpeg() -> Animal {
+    Animal::new(Clip { video: WITH_B, ..Clip::plain("30-for-ffmpeg.mkv", 30) }.lasting(20.0))
+}
+
 /// What is special about what must be seen.
 fn adjusted(animal: Animal) -> Animal {
     match (animal.clip.then, animal.clip.video == UNEVEN) {

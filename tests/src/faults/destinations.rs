@@ -2,11 +2,12 @@
 
 use super::scene::{PATIENCE, Pair};
 use super::{Fault, Measured, Scale};
-use crate::media::ffmpeg;
+use crate::media::{Clip, EVEN, ffmpeg};
 use crate::rig::nginx::Nginx;
 use crate::rig::sink::Sink;
 use crate::rig::wanted::destination;
 use crate::rig::wire::{Weather, Wire};
+use crate::zoo::Animal;
 use anyhow::{Context, Result, ensure};
 use std::process::Stdio;
 
@@ -112,8 +113,13 @@ fn half_open(scale: &Scale) -> Result<Measured> {
 }
 
 fn slow_reader(scale: &Scale) -> Result<Measured> {
-    let (_sink, wire, pair) = behind_a_wire()?;
-    wire.turn(Weather::Slow { per_second: 6_000 });
+    let sink = Sink::start()?;
+    let wire = Wire::start(sink.address())?;
+    // As many bytes as real media have: a peer that takes next to nothing is a dead one, and not a slow one.
+    let full = Animal::new(Clip { video: EVEN, ..Clip::plain("40-full.mp4", 40) }.lasting(20.0));
+    let pair = Pair::playing(&[full], destination("hit", &wire.url(), "b"))?;
+    pair.hit_is_live(PATIENCE)?;
+    wire.turn(Weather::Slow { per_second: 80_000 });
     let dropped = pair.controller.wait_until("dropped tags are counted", PATIENCE, |s| {
         crate::rig::wanted::seen(s, "hit")["dropped"].as_u64() > Some(0)
     });

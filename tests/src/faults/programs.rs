@@ -8,7 +8,7 @@ use crate::rig::program::wait_for;
 use crate::rig::sink::Sink;
 use crate::rig::wanted::{destination, is_live, start};
 use crate::trace::Trace;
-use crate::zoo;
+use crate::zoo::{self, Animal};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -41,9 +41,13 @@ struct Stage {
 
 impl Stage {
     fn set() -> Result<Self> {
+        Self::set_with(&zoo::sample())
+    }
+
+    fn set_with(items: &[Animal]) -> Result<Self> {
         let sink = Sink::start()?;
         let plan = Plan::new()?;
-        zoo::put_into(&plan.media(), &zoo::sample())?;
+        zoo::put_into(&plan.media(), items)?;
         let controller = plan.start()?;
         controller.go_on_air(&start(&[destination("one", &sink.url(), "one-key")]))?;
         controller.wait_until("media are acknowledged", SOON, |s| is_live(s, "one"))?;
@@ -122,7 +126,7 @@ fn freeze_worker(_: &Scale) -> Result<Measured> {
 }
 
 fn kill_source(scale: &Scale) -> Result<Measured> {
-    let stage = Stage::set()?;
+    let stage = Stage::set_with(&[zoo::for_ffmpeg()])?;
     wait_for("a source", SOON, || Ok((!stage.those("ffmpeg").is_empty()).then_some(())))?;
     stage.hit("ffmpeg", Signal::KILL)?;
     stage.one_connection(scale)

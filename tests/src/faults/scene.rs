@@ -7,7 +7,7 @@ use crate::rig::program::wait_for;
 use crate::rig::sink::Sink;
 use crate::rig::wanted::{destination, is_live, seen, start};
 use crate::trace::Trace;
-use crate::zoo;
+use crate::zoo::{self, Animal};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::time::Duration;
@@ -28,13 +28,13 @@ pub(super) struct Pair {
 impl Pair {
     /// On the air at both places, as far as the second one lets it be.
     pub(super) fn on_air(hit: Value) -> Result<Self> {
-        Self::on_air_with(Plan::new()?, hit)
+        Self::playing(&zoo::sample(), hit)
     }
 
-    /// The same, with a plan of its own.
-    pub(super) fn on_air_with(plan: Plan, hit: Value) -> Result<Self> {
-        let spared = Nginx::start()?;
-        zoo::put_into(&plan.media(), &zoo::sample())?;
+    /// The same, with other media.
+    pub(super) fn playing(items: &[Animal], hit: Value) -> Result<Self> {
+        let (spared, plan) = (Nginx::start()?, Plan::new()?);
+        zoo::put_into(&plan.media(), items)?;
         let controller = plan.start()?;
         controller.go_on_air(&start(&[destination("spared", &spared.url(), "a"), hit]))?;
         controller.wait_until("the spared one is live", SOON, |s| is_live(s, "spared"))?;
