@@ -301,6 +301,7 @@ impl Session {
             (ToWorker::Items { generation, items }, Stage::Playing { programme, .. }) => {
                 programme.offer(generation, items);
             }
+            (ToWorker::Destinations { list }, _) => self.outputs.update(list),
             (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
             (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
             (order, _) => tracing::warn!(?order, "an order does not fit here"),
@@ -312,6 +313,7 @@ impl Session {
     /// Says how things stand. It is said by the loop that sends the media and never waits, so that a heartbeat
     /// proves that this loop turns.
     fn beat(&mut self) {
+        self.outputs.news().into_iter().for_each(|news| self.report.destination(news));
         let up = &self.up;
         self.report.hand_over(|event| up.try_send(ToController::Event(event)).is_ok());
         let playing = match &mut self.stage {

@@ -7,7 +7,7 @@ mod rtmp_peers;
 use rml_rtmp::sessions::ServerSessionEvent as Event;
 use rtmp_peers::server::{Answer, Order, Server};
 use rtmp_peers::{
-    clip, play, play_until, spec, start, start_tuned, wait_for, wait_for_error, wait_for_state,
+    clip, play, play_until, spec, start, start_at, start_tuned, wait_for, wait_for_error, wait_for_state,
 };
 use state::destination::Boundary;
 use state::wire::{DestinationSeen, DestinationState};
@@ -97,9 +97,7 @@ async fn timestamps_keep_all_their_bits_and_wrap_after_the_last() {
     for edge in [1u32 << 24, 1 << 31, 0] {
         let server = Server::start(&[]).await;
         let first = edge.wrapping_sub(1000);
-        let tuning =
-            Tuning { first_timestamp_ms: first, planned_reconnect_ms: u64::MAX, ..Tuning::default() };
-        let destination = start_tuned(&server.url("live"), "k3y-edge", None, tuning);
+        let destination = start_at(&server.url("live"), "k3y-edge", first);
         wait_for_state(DestinationState::Sending, &destination).await;
         play(clip, 20.0, &[&destination]).await;
         destination.close(BRIEF).await;

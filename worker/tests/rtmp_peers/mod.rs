@@ -32,6 +32,12 @@ pub fn start_tuned(url: &str, key: &str, ca_file: Option<PathBuf>, tuning: Tunin
     Destination::start_tuned(spec(url, key), ca_file, Arc::new(Notify::new()), tuning)
 }
 
+/// A destination whose connections begin at this timestamp, ms.
+pub fn start_at(url: &str, key: &str, first_timestamp_ms: u32) -> Destination {
+    let spec = DestinationSpec { first_timestamp_ms, ..spec(url, key) };
+    Destination::start(spec, None, Arc::new(Notify::new()))
+}
+
 /// Waits until the destination looks as wanted.
 pub async fn wait_for(
     what: &str,

@@ -110,6 +110,12 @@ impl Queue {
         self.dropped
     }
 
+    /// Media that wait for the connection, ms; 0 without one.
+    pub(super) fn waiting_ms(&self) -> u32 {
+        let ends = self.tags.front().zip(self.tags.back()).filter(|_| self.connected);
+        ends.map_or(0, |(first, last)| u32::try_from(last.dts - first.dts).unwrap_or(0))
+    }
+
     fn is_full_for(&self, tag: &Tag) -> bool {
         self.tags.len() >= MAX_TAGS || self.bytes + tag.body.len() > MAX_BYTES
     }
@@ -177,6 +183,7 @@ mod tests {
     fn without_a_connection_the_newest_gop_is_kept() {
         let mut queue = Queue::new();
         push(&mut queue, 0, "apaIapIpa");
+        assert_eq!(queue.waiting_ms(), 0, "nothing waits for a connection that is not there");
         queue.open();
         assert_eq!(times(&queue.take(1000)), [6, 7, 8]);
         assert_eq!(queue.dropped(), 0);
@@ -187,6 +194,7 @@ mod tests {
         let mut queue = Queue::new();
         queue.open();
         push(&mut queue, 0, "apIapI");
+        assert_eq!(queue.waiting_ms(), 3);
         assert_eq!(times(&queue.take(25)), [2, 3]);
         assert_eq!(times(&queue.take(1)), [4]);
         assert_eq!(times(&queue.take(1000)), [5]);

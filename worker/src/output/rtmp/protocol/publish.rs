@@ -10,6 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Bytes in a chunk of ours; large, so that most pictures need few headers.
 pub const CHUNK_SIZE: usize = 16 * 1024;
 
+/// The bit of `capsEx` that says "reconnect" (Enhanced RTMP v2, NetConnection connect).
+const CAPS_RECONNECT: f64 = 1.0;
+
 const CONNECT: u32 = 1;
 const RELEASE_STREAM: u32 = 2;
 const FC_PUBLISH: u32 = 3;
@@ -41,6 +44,22 @@ pub struct Publication {
     pub stream: u32,
 }
 
+/// Connects to the application, after [`super::handshake::shake`] has given `c2`. The key is not told.
+///
+/// # Errors
+/// When the server refuses, speaks nonsense, or closes the connection.
+pub async fn connect<'a, S>(io: &'a mut S, c2: Vec<u8>, target: &Target) -> Result<Talk<'a, S>, PublishError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = c2;
+    peer::control(kind::SET_CHUNK_SIZE, &(CHUNK_SIZE as u32).to_be_bytes(), &mut out);
+    command("connect", CONNECT, 0, &[connect_fields(target)], &mut out);
+    let mut talk = Talk { io, peer: Peer::default(), out, heard: Vec::new() };
+    talk.answer_to(CONNECT).await?;
+    Ok(talk)
+}
+
 /// Connects to the application and publishes, after [`super::handshake::shake`] has given `c2`.
 ///
 /// C2, Set Chunk Size and connect travel together, and so do releaseStream, FCPublish and createStream: four round
@@ -52,12 +71,7 @@ pub async fn publish<S>(io: &mut S, c2: Vec<u8>, target: &Target) -> Result<Publ
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut out = c2;
-    peer::control(kind::SET_CHUNK_SIZE, &(CHUNK_SIZE as u32).to_be_bytes(), &mut out);
-    command("connect", CONNECT, 0, &[connect_fields(target)], &mut out);
-    let mut talk = Talk { io, peer: Peer::default(), out, heard: Vec::new() };
-    talk.answer_to(CONNECT).await?;
-
+    let mut talk = connect(io, c2, target).await?;
     let key = Value::text(target.playpath.expose());
     let name = [Value::Null, key.clone()];
     command("releaseStream", RELEASE_STREAM, 0, &name, &mut talk.out);
@@ -84,6 +98,8 @@ fn connect_fields(target: &Target) -> Value {
         field("type", "nonprivate"),
         field("flashVer", "FMLE/3.0 (compatible; stream-controller)"),
         field("tcUrl", &target.tc_url()),
+        // Enhanced RTMP, v2: we follow a server that asks for a new connection.
+        ("capsEx".to_owned(), Value::Number(CAPS_RECONNECT)),
     ])
 }
 
@@ -100,7 +116,8 @@ fn command(name: &str, transaction: u32, stream: u32, arguments: &[Value], out: 
 }
 
 /// Question and answer, before media flows.
-struct Talk<'a, S> {
+#[derive(Debug)]
+pub struct Talk<'a, S> {
     io: &'a mut S,
     peer: Peer,
     out: Vec<u8>,
