@@ -19,6 +19,7 @@ mod queue;
 mod retry;
 mod rules;
 mod sending;
+pub mod trial;
 mod tuning;
 mod ways;
 
