@@ -39,7 +39,9 @@ async fn attempt(url: &str, ca_file: Option<&Path>) -> Value {
     let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(if outcome["ok"] == true { 0 } else { 1 }), "{outcome:#}");
     let steps = outcome["steps"].as_array().unwrap();
-    assert!(steps.iter().all(|step| step["ms"].is_u64() && step["words"].as_str().is_some_and(|w| w.len() > 10)));
+    assert!(
+        steps.iter().all(|step| step["ms"].is_u64() && step["words"].as_str().is_some_and(|w| w.len() > 10))
+    );
     assert_eq!(outcome["ok"] == true, steps.iter().all(|step| step["ok"] == true), "{outcome:#}");
     outcome
 }
@@ -89,7 +91,10 @@ async fn a_server_that_is_none_or_says_no_is_told_from_one_that_is_silent() {
     let no = Answer::RejectApp("NetConnection.Connect.Rejected", "no k3y-tried here");
     let server = Server::start(&[no, Answer::Babble, Answer::Silence]).await;
     let (step, words) = failed(&attempt(&server.url("live"), None).await);
-    assert!(step == "rtmp" && words.contains("NetConnection.Connect.Rejected: no *** here"), "{step}: {words}");
+    assert!(
+        step == "rtmp" && words.contains("NetConnection.Connect.Rejected: no *** here"),
+        "{step}: {words}"
+    );
     let told = server.events();
     let publishes = told.iter().filter(|event| matches!(event, Event::PublishStreamRequested { .. }));
     assert_eq!(publishes.count(), 0, "{told:?}");
