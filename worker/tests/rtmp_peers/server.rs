@@ -24,6 +24,8 @@ pub enum Answer {
     Silence,
     /// Answers with the bytes of another protocol.
     Babble,
+    /// Accepts everything and reads a few kilobytes a second, until it is told to hurry.
+    Slow,
 }
 
 /// What the server does on the connection that is open.
@@ -34,6 +36,12 @@ pub enum Order {
     Fail(&'static str, &'static str),
     /// NetConnection.Connect.ReconnectRequest, with a `tcUrl` if there is one.
     Invite(Option<String>),
+    /// Reads as fast as it can from now on.
+    Hurry,
+    /// Closes its own side and goes on reading.
+    HalfClose,
+    /// Resets the connection.
+    Reset,
     Close,
 }
 
@@ -174,9 +182,11 @@ impl Connection<'_> {
 
     async fn talk(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> std::io::Result<()> {
         let mut bytes = [0; 8192];
+        let mut slow = matches!(self.answer, Answer::Slow);
         loop {
+            let most = if slow && self.publishes() { 256 } else { bytes.len() };
             tokio::select! {
-                length = self.stream.read(&mut bytes) => match length? {
+                length = self.stream.read(&mut bytes[..most]) => match length? {
                     0 => return Ok(()),
                     length => self.hear(&bytes[..length]).await?,
                 },
@@ -195,10 +205,22 @@ impl Connection<'_> {
                         fields.extend(tc_url.as_deref().map(|url| ("tcUrl", url)));
                         self.stream.write_all(&status(&fields)).await?;
                     }
+                    Order::Hurry => slow = false,
+                    Order::HalfClose => self.stream.shutdown().await?,
+                    #[expect(deprecated, reason = "it blocks when it waits, and with zero it does not wait")]
+                    Order::Reset => return self.stream.set_linger(Some(std::time::Duration::ZERO)),
                     Order::Close => return Ok(()),
                 },
             }
+            if most == 256 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
         }
+    }
+
+    fn publishes(&self) -> bool {
+        let accepted = |event: &Event| matches!(event, Event::PublishStreamRequested { .. });
+        self.events.lock().unwrap().iter().any(accepted)
     }
 
     async fn hear(&mut self, bytes: &[u8]) -> std::io::Result<()> {
