@@ -12,7 +12,8 @@ use crate::source::child::Tools;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::source::slate::Slate;
-use state::wire::{ToController, ToWorker, WorkerSpec};
+use state::destination::Boundary;
+use state::wire::{DestinationSpec, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -121,7 +122,12 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
         None
     });
     let admission = Admission::new(&spec.cache_dir, spec.prepares);
-    Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission }
+    let uniform = wants_uniform(&spec.destinations);
+    Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission, uniform }
+}
+
+fn wants_uniform(destinations: &[DestinationSpec]) -> bool {
+    destinations.iter().any(|destination| destination.boundary == Boundary::Uniform)
 }
 
 struct Signals {
@@ -301,7 +307,13 @@ impl Session {
             (ToWorker::Items { generation, items }, Stage::Playing { programme, .. }) => {
                 programme.offer(generation, items);
             }
-            (ToWorker::Destinations { list }, _) => self.outputs.update(list),
+            (ToWorker::Destinations { list }, stage) => {
+                self.opener.uniform = wants_uniform(&list);
+                if let Stage::Playing { programme, .. } = stage {
+                    programme.keep_uniform(self.opener.uniform);
+                }
+                self.outputs.update(list);
+            }
             (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
             (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
             (order, _) => tracing::warn!(?order, "an order does not fit here"),

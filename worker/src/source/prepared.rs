@@ -5,16 +5,22 @@ use super::open::{Opened, Opener};
 use super::probe;
 use state::prepared;
 use state::profile::Profile;
-use state::wire::{ItemSpec, MediaAt};
+use state::wire::{ItemSpec, Making, MediaAt};
 
 impl Opener {
     /// Opens the result that was prepared for an item under a profile. `None` when there is none, or none that can
     /// be played: the original is opened then.
     pub async fn open_prepared(&self, item: &ItemSpec, profile: &Profile, from_ms: u64) -> Option<Opened> {
         let (path, certificate) = prepared::find(&self.cache_dir, item, profile)?;
+        if self.uniform && certificate.video != Making::Transcode {
+            return None;
+        }
         let stand_in = ItemSpec { at: MediaAt::Path(path.clone()), ..item.clone() };
         let opened = match probe::probe(&self.tools, &path).await {
-            Ok(info) => self.open(stand_in, info, profile, from_ms, None).await,
+            Ok(info) => {
+                let own_encoder = Self { uniform: false, ..self.clone() };
+                own_encoder.open(stand_in, info, profile, from_ms, None).await
+            }
             Err(why) => Err(why),
         };
         match opened {
