@@ -176,3 +176,67 @@ fn accept(event: Event) -> Result<(), PublishError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::handshake;
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use state::secret::Secret;
+
+    /// What a server might say: messages of any kind with any body, and bytes that are none.
+    fn any_talk() -> impl Strategy<Value = Vec<u8>> {
+        let value = prop_oneof![
+            Just(Value::text("_result")),
+            Just(Value::text("onStatus")),
+            (0.0..8.0).prop_map(|n: f64| Value::Number(n.floor())),
+            Just(Value::Null),
+            "[a-zA-Z.]{0,12}".prop_map(|code| Value::Object(vec![("code".to_owned(), Value::text(code))])),
+        ];
+        let command = vec(value, 0..5).prop_map(|values| {
+            let mut body = Vec::new();
+            amf::encode(&values, &mut body);
+            (kind::COMMAND, body)
+        });
+        let message = prop_oneof![command, (0u8..24, vec(any::<u8>(), 0..200))];
+        let chunk = (2u32..8, message).prop_map(|(chunk_stream, (kind, body))| {
+            let mut out = Vec::new();
+            let header = Header { chunk_stream, timestamp: 0, kind, stream: 0 };
+            chunk::write(&mut out, chunk::DEFAULT_SIZE, header, &body);
+            out
+        });
+        vec(prop_oneof![3 => chunk, 1 => vec(any::<u8>(), 0..40)], 0..30).prop_map(|parts| parts.concat())
+    }
+
+    /// Publishes to a server that shakes hands, says `talk` and hangs up. How many bytes it was told.
+    async fn publish_to(greeting: Vec<u8>, talk: Vec<u8>) -> usize {
+        let (mut ours, theirs) = tokio::io::duplex(1 << 20);
+        let (mut hears, mut says) = tokio::io::split(theirs);
+        says.write_all(&[greeting, talk].concat()).await.unwrap();
+        says.shutdown().await.unwrap();
+        let target = Target::parse("rtmp://h/a", &Secret::new("key")).unwrap();
+        if let Ok(c2) = handshake::shake(&mut ours).await {
+            let _ = publish(&mut ours, c2, &target).await;
+        }
+        drop(ours);
+        let mut told = Vec::new();
+        hears.read_to_end(&mut told).await.unwrap();
+        told.len()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn whatever_a_server_says_it_ends_and_little_is_told(
+            greets in prop_oneof![4 => Just(true), 1 => Just(false)],
+            talk in any_talk(),
+        ) {
+            let greeting = if greets { [vec![3], vec![0; 2 * 1536]].concat() } else { Vec::new() };
+            let said = talk.len();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let told = runtime.block_on(publish_to(greeting, talk));
+            prop_assert!(told < 6_000 + 8 * said, "{told} bytes for {said}");
+        }
+    }
+}
