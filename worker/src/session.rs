@@ -312,6 +312,7 @@ impl Session {
                 if let Stage::Playing { programme, .. } = stage {
                     programme.keep_uniform(self.opener.uniform);
                 }
+                self.spec.destinations.clone_from(&list);
                 self.outputs.update(list);
             }
             (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),

@@ -1,7 +1,7 @@
 //! Destinations that are added, removed and changed while others are on the air, ways in that fail, and connections
 //! that are renewed: what real servers see of it.
 
-#![allow(clippy::unwrap_used)] // a test file fails by panicking
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test file fails by panicking
 
 mod rtmp_peers;
 

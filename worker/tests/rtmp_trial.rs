@@ -1,6 +1,6 @@
 //! The connection test: what is told of each step to real servers, and what is never told.
 
-#![allow(clippy::unwrap_used)] // a test file fails by panicking
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test file fails by panicking
 
 mod rtmp_peers;
 

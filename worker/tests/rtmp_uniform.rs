@@ -1,6 +1,6 @@
 //! A whole worker with a destination that wants uniform parameters: what a real server sees of files that differ.
 
-#![allow(clippy::unwrap_used)] // a test file fails by panicking
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test file fails by panicking
 
 mod rtmp_peers;
 

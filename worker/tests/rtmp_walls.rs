@@ -1,6 +1,6 @@
 //! Everything that can be wrong with a destination, all at once, and one that is well: it loses nothing.
 
-#![allow(clippy::unwrap_used)] // a test file fails by panicking
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test file fails by panicking
 
 mod rtmp_peers;
 

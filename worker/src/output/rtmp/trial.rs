@@ -71,7 +71,7 @@ impl Trial {
 
         let began = Instant::now();
         let found = dial::resolve(target, &mut Addresses::default(), STEP).await;
-        let addresses = steps.note("resolve", began, found.map_err(clean), resolved)?;
+        let addresses = steps.note("resolve", began, found.map_err(clean), |found| resolved(found))?;
 
         let began = Instant::now();
         let connected = dial::connect(target, &addresses, STEP).await;
@@ -116,7 +116,7 @@ fn no_words() -> Said {
     (String::new(), None)
 }
 
-fn resolved(addresses: &Vec<SocketAddr>) -> Said {
+fn resolved(addresses: &[SocketAddr]) -> Said {
     let first = addresses.first().map(ToString::to_string);
     (
         format!(
