@@ -58,7 +58,8 @@ fn every_edge_is_crossed_in_one_connection_and_time_only_grows() -> Result<()> {
             // A header has the time of the picture after it.
             assert!(steps.enumerate().all(|(at, step)| step < 200 && (step > 0 || at == 0)), "{times:?}");
             let (first, last) = (times[0], times[times.len() - 1]);
-            let edge = EDGES.iter().find(|(_, edge)| edge.wrapping_sub(first) <= BEFORE).context("an edge")?.1;
+            let edge =
+                EDGES.iter().find(|(_, edge)| edge.wrapping_sub(first) <= BEFORE).context("an edge")?.1;
             assert!(last.wrapping_sub(edge) < 1 << 23, "{first} to {last} does not cross {edge}");
             crossed += 1;
         }

@@ -271,6 +271,23 @@ async fn a_uniform_destination_never_sees_other_parameters_in_a_connection() {
 }
 
 #[tokio::test]
+async fn what_the_platform_will_not_like_is_told_while_it_is_sent() {
+    let (server, clip) = (Server::start(&[]).await, clip::make(7, 320, 180));
+    let first = clip.iter().position(|tag| tag.idr).unwrap();
+    let open = |(at, tag): (usize, &Tag)| Tag { idr: at == first, ..tag.clone() };
+    let one_gop: Vec<Tag> = clip.iter().enumerate().map(open).collect();
+    let wanted = DestinationSpec { platform: Platform::Youtube, ..spec(&server.url("live"), "k3y-rules") };
+    let mut destination = start_spec(wanted.clone(), None, Tuning::default());
+    wait_for_state(DestinationState::Sending, &destination).await;
+    play(&one_gop, 10.0, &[&destination]).await;
+    let seen = wait_for("a warning", &destination, |seen| !seen.warnings.is_empty()).await;
+    assert!(seen.warnings[0].contains("s apart and YouTube takes at most 4 s"), "{:?}", seen.warnings);
+    destination.update(DestinationSpec { platform: Platform::Custom, ..wanted });
+    wait_for("no warning", &destination, |seen| seen.warnings.is_empty()).await;
+    assert_eq!(server.keys().len(), 1, "another platform's rules need no other connection");
+}
+
+#[tokio::test]
 async fn what_the_kernel_and_the_queue_know_is_shown() {
     let (server, clip) = (Server::start(&[]).await, clip::make(2, 320, 180));
     let destination = start_spec(spec(&server.url("live"), "k3y-shown"), None, Tuning::default());

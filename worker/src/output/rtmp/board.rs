@@ -101,8 +101,9 @@ impl Board {
     /// What the platform will not like.
     pub(super) fn warned(&self, warnings: Vec<String>) {
         let mut seen = self.seen();
-        for warning in warnings.iter().filter(|warning| !seen.warnings.contains(warning)) {
-            tracing::debug!(destination.id = %seen.id, "{warning}");
+        // Their figures change from second to second, so only the first of them is logged.
+        if let (true, Some(warning)) = (seen.warnings.is_empty(), warnings.first()) {
+            tracing::warn!(destination.id = %seen.id, "{warning}");
         }
         seen.warnings = warnings;
     }

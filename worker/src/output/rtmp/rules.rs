@@ -92,22 +92,22 @@ fn rate(caps: &Caps, sent: &Sent) -> Option<String> {
     })
 }
 
-/// A session is ending, or was renewed, with the key that it began with.
-pub(super) fn same_key(platform: Platform, ends_in: Option<Duration>) -> String {
-    let when = match ends_in {
-        Some(left) => format!(
-            "The session ends in {} min and no other stream key has come",
-            left.as_secs().div_ceil(60)
-        ),
-        None => "The session was renewed with the stream key of the one before".to_owned(),
+/// A session is ending, or was renewed, with the key that it began with. Only Facebook wants another one every time.
+pub(super) fn same_key(platform: Platform, ends_in: Option<Duration>) -> Option<String> {
+    let wanted = platform == Platform::Facebook;
+    let what = match wanted {
+        true => "Facebook wants a new one for every session: give the destination one, or a key_url",
+        false => "the connection is renewed with the same one, and viewers may see a short break",
     };
-    let what = match platform {
-        Platform::Facebook => {
-            "Facebook wants a new key for every session: give the destination one, or a key_url"
+    match ends_in {
+        Some(left) => {
+            let minutes = left.as_secs().div_ceil(60);
+            Some(format!("The session ends in {minutes} min and no other stream key has come; {what}."))
         }
-        _ => "if the platform wants a new key for every session, give the destination one, or a key_url",
-    };
-    format!("{when}; {what}.")
+        None => {
+            wanted.then(|| format!("The session was renewed with the stream key of the one before; {what}."))
+        }
+    }
 }
 
 fn facebook_kbps(sent: &Sent) -> u32 {
@@ -245,6 +245,19 @@ mod tests {
             let said = said(platform, change);
             assert!(said.contains(words) && said.lines().count() == 1, "{words:?} in {said:?}");
             assert!(["Set ", "Encode "].iter().any(|what_to_do| said.contains(what_to_do)), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_stays_is_a_lasting_trouble_where_every_session_wants_its_own() {
+        let soon = Some(Duration::from_secs(61));
+        for platform in KNOWN {
+            let words = same_key(platform, soon).unwrap();
+            assert!(
+                words.starts_with("The session ends in 2 min and no other stream key has come"),
+                "{words}"
+            );
+            assert_eq!(same_key(platform, None).is_some(), platform == Platform::Facebook);
         }
     }
 

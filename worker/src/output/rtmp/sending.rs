@@ -256,7 +256,7 @@ impl<'a> Sending<'a> {
     fn warnings(&self, worn_out: Option<&Secret>) -> Vec<String> {
         let mut warnings = rules::warnings(self.spec.platform, &self.measure.sent());
         if worn_out == Some(&self.spec.key) {
-            warnings.push(rules::same_key(self.spec.platform, self.muxer.session_ends_in()));
+            warnings.extend(rules::same_key(self.spec.platform, self.muxer.session_ends_in()));
         }
         warnings
     }
