@@ -6,7 +6,7 @@
 mod rtmp_peers;
 
 use rtmp_peers::nginx::Nginx;
-use rtmp_peers::server::{Order, Server};
+use rtmp_peers::server::{Answer, Order, Server};
 use rtmp_peers::{PATIENCE, clip, play, play_until, recording, spec, start_spec, wait_for, wait_for_state};
 use state::destination::{Boundary, Platform};
 use state::secret::Secret;
@@ -253,6 +253,19 @@ async fn a_session_is_renewed_where_an_item_begins_and_with_the_new_key() {
     wait_until("the new key", || server.keys() == ["k3y-one", "k3y-one", "k3y-two"]).await;
     wait_for("peace", &destination, |seen| seen.warnings.is_empty()).await;
     assert_eq!(destination.seen().dropped, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_to_let_go_costs_no_picture_at_a_planned_reconnect() {
+    let (server, clip) = (Server::start(&[Answer::Lingers]).await, clip::make(5, 320, 180));
+    let tuning = Tuning { planned_reconnect_ms: 900, renewal_window_ms: 0, ..Tuning::default() };
+    let destination = start_spec(spec(&server.url("live"), "k3y-lingers"), None, tuning);
+    wait_for_state(DestinationState::Sending, &destination).await;
+    play(&clip, 1.0, &[&destination]).await;
+    destination.close(BRIEF).await;
+    wait_until("every picture", || server.bodies().len() >= whole(&clip).len()).await;
+    assert!(server.bodies() == whole(&clip), "what came during the goodbye is lost");
+    assert!(server.keys().len() >= 3, "{:?}", server.keys());
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub enum Answer {
     Silence,
     /// Answers with the bytes of another protocol.
     Babble,
+    /// Accepts everything and closes its side 1.5 s after the publisher did.
+    Lingers,
     /// Accepts everything and reads a few kilobytes a second, until it is told to hurry.
     Slow,
 }
@@ -187,6 +189,10 @@ impl Connection<'_> {
             let most = if slow && self.publishes() { 256 } else { bytes.len() };
             tokio::select! {
                 length = self.stream.read(&mut bytes[..most]) => match length? {
+                    0 if matches!(self.answer, Answer::Lingers) => {
+                        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+                        return Ok(());
+                    }
                     0 => return Ok(()),
                     length => self.hear(&bytes[..length]).await?,
                 },

@@ -71,9 +71,14 @@ impl Board {
         self.set(DestinationState::Sending);
     }
 
-    /// The connection is over; `unsent` belongs to the next.
-    pub(super) fn close_queue(&self, unsent: Vec<Tag>) {
-        self.queue().shut(unsent);
+    /// The connection is over; `unsent` and all that comes belongs to the next, which is begun at once.
+    pub(super) fn hold_queue(&self, unsent: Vec<Tag>) {
+        self.queue().hold(unsent);
+    }
+
+    /// The connection is over.
+    pub(super) fn close_queue(&self) {
+        self.queue().shut();
     }
 
     /// A sample of the acknowledged bytes: how many more, how fast, and whether that makes it live.
@@ -162,6 +167,7 @@ impl Board {
 
     /// A failure, and how long until the next try.
     pub(super) fn failed(&self, failure: &Failure, attempt: u32, wait: Duration) {
+        self.close_queue();
         let mut seen = self.seen();
         let now = state::now();
         tracing::warn!(

@@ -86,13 +86,17 @@ impl Queue {
         self.connected = true;
     }
 
-    /// A connection ended. `unsent` was taken and not sent; what remains begins with the newest IDR.
-    pub(super) fn shut(&mut self, unsent: Vec<Tag>) {
-        self.connected = false;
+    /// A connection ended as planned. `unsent` was taken and not sent; the next one begins with it and loses nothing.
+    pub(super) fn hold(&mut self, unsent: Vec<Tag>) {
         self.bytes += size(&unsent);
         for tag in unsent.into_iter().rev() {
             self.tags.push_front(tag);
         }
+    }
+
+    /// There is no connection; what remains begins with the newest IDR.
+    pub(super) fn shut(&mut self) {
+        self.connected = false;
         let newest = self.tags.iter().rposition(|tag| tag.idr);
         self.keep(newest.map_or(0, |at| self.tags.len() - at));
         if self.tags.is_empty() {
@@ -227,13 +231,29 @@ mod tests {
         let mut queue = Queue::new();
         queue.open();
         push(&mut queue, 0, "IpapIpa");
-        let mut taken = queue.take(60);
-        queue.shut(taken.split_off(4));
+        queue.take(20);
+        queue.shut();
         assert_eq!(times(&queue.take(1000)), [4, 5, 6]);
         push(&mut queue, 7, "pa");
-        queue.shut(Vec::new());
+        queue.shut();
         push(&mut queue, 9, "paI");
         assert_eq!(times(&queue.take(1000)), [11]);
+    }
+
+    #[test]
+    fn what_a_planned_reconnect_has_not_sent_is_sent_after_it() {
+        let mut queue = Queue::new();
+        queue.open();
+        push(&mut queue, 0, "IpaIpa");
+        let mut taken = queue.take(50);
+        queue.hold(taken.split_off(3));
+        push(&mut queue, 6, "Ipa");
+        queue.open();
+        assert_eq!(times(&queue.take(1000)), [3, 4, 5, 6, 7, 8]);
+        assert_eq!((queue.dropped(), queue.bytes), (0, 0));
+        push(&mut queue, 9, "IpaIp");
+        queue.shut();
+        assert_eq!(times(&queue.take(1000)), [12, 13], "where it fails, the newest picture is what counts");
     }
 
     proptest! {

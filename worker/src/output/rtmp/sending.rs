@@ -123,11 +123,11 @@ impl<'a> Sending<'a> {
                 },
             };
             if let Err(failure) = step {
-                self.board.close_queue(Vec::new());
+                self.board.close_queue();
                 return Ended::Failed(failure, Broke::Early);
             }
             if let Some((ended, _)) = self.leaving.take_if(|(_, at)| *at <= Instant::now()) {
-                self.board.close_queue(Vec::new());
+                self.board.close_queue();
                 // A peer that takes nothing hears no goodbye either.
                 return if self.out.is_idle() { self.end(ended).await } else { ended };
             }
@@ -164,7 +164,7 @@ impl<'a> Sending<'a> {
         });
         if let Some((at, why)) = due {
             tracing::info!(destination.id = %self.spec.id, ?why, "a new connection is due");
-            self.board.close_queue(tags.split_off(at));
+            self.board.hold_queue(tags.split_off(at));
         }
         self.out.filled(Instant::now());
         due.is_some()
