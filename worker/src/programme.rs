@@ -178,7 +178,7 @@ impl Programme {
 
     /// Whether the items that are opened from now on must look alike to a decoder.
     pub fn keep_uniform(&mut self, uniform: bool) {
-        self.opener.uniform = uniform;
+        self.profile.uniform = uniform;
     }
 
     /// Keeps a failure for the status.

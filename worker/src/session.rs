@@ -122,8 +122,7 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
         None
     });
     let admission = Admission::new(&spec.cache_dir, spec.prepares);
-    let uniform = wants_uniform(&spec.destinations);
-    Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission, uniform }
+    Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission }
 }
 
 fn wants_uniform(destinations: &[DestinationSpec]) -> bool {
@@ -209,7 +208,9 @@ impl Session {
         let playlist = Playlist::new(spec.items.clone(), spec.generation, spec.looped, cursor);
         let goes_on = playlist.peek().zip(cursor).filter(|(item, c)| item.id == c.item);
         let from_ms = goes_on.map_or(0, |(_, c)| c.offset_ms);
-        let programme = Programme::new(playlist, self.opener.clone(), found, from_ms, self.events.clone());
+        let mut programme =
+            Programme::new(playlist, self.opener.clone(), found, from_ms, self.events.clone());
+        programme.keep_uniform(wants_uniform(&spec.destinations));
         self.stage =
             Stage::Playing { air: Box::new(Air::new(&profile)), programme: Box::new(programme), pace: None };
     }
@@ -308,9 +309,8 @@ impl Session {
                 programme.offer(generation, items);
             }
             (ToWorker::Destinations { list }, stage) => {
-                self.opener.uniform = wants_uniform(&list);
                 if let Stage::Playing { programme, .. } = stage {
-                    programme.keep_uniform(self.opener.uniform);
+                    programme.keep_uniform(wants_uniform(&list));
                 }
                 self.spec.destinations.clone_from(&list);
                 self.outputs.update(list);

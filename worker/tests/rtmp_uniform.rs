@@ -8,8 +8,9 @@ use bytes::Bytes;
 use rml_rtmp::sessions::ServerSessionEvent as Event;
 use rtmp_peers::PATIENCE;
 use rtmp_peers::server::Server;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -37,21 +38,50 @@ fn headers(server: &Server) -> Vec<Bytes> {
     found
 }
 
-/// Plays both files to their end, to a destination with this boundary.
-async fn play(folder: &Path, server: &Server, boundary: &str) {
-    let items = ["one.mp4", "two.mp4"]
-        .map(|name| json!({"id": name, "key": name, "at": {"path": folder.join(name)}}));
+fn item(folder: &Path, name: &str) -> Value {
+    json!({"id": name, "key": name, "at": {"path": folder.join(name)}, "content": "as it is"})
+}
+
+/// Has a file prepared for uniform destinations.
+fn prepare(folder: &Path, name: &str) {
+    let job = json!({
+        "item": item(folder, name), "profile": profile(true), "cache_dir": folder.join("cache"),
+        "ffmpeg": "ffmpeg", "ffprobe": "ffprobe",
+    });
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_stream-worker"));
+    let mut child = worker
+        .arg("--prepare")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    writeln!(child.stdin.take().unwrap(), "{job}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(r#""type":"ready""#), "{said}");
+}
+
+fn profile(uniform: bool) -> Value {
+    json!({"width": 320, "height": 180, "fps": 25, "video_kbps": 500, "uniform": uniform})
+}
+
+/// Plays both files to their end, to a destination with this boundary. Gives the worker's log.
+async fn play(folder: &Path, server: &Server, boundary: &str) -> String {
+    let items = ["one.mp4", "two.mp4"].map(|name| item(folder, name));
     let spec = json!({
         "channel": "main", "name": "Main", "run": "R", "epoch": 1, "loop": false, "items": items,
         "destinations": [{"id": "one", "name": "One", "platform": "custom", "url": server.url("live"), "key": "k",
                           "boundary": boundary}],
-        "ffmpeg": "ffmpeg", "ffprobe": "ffprobe", "cache_dir": folder.join("cache"),
+        "ffmpeg": "ffmpeg", "ffprobe": "ffprobe", "cache_dir": folder.join("cache"), "profile": profile(false),
     });
     let path = folder.join("spec.json");
     fs::write(&path, spec.to_string()).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let mut worker = Command::new(env!("CARGO_BIN_EXE_stream-worker"));
-    let mut child = worker.arg("--spec").arg(&path).stderr(Stdio::null()).spawn().unwrap();
+    let log = folder.join("worker.log");
+    worker.arg("--spec").arg(&path).env("LOG_LEVEL", "debug").stderr(fs::File::create(&log).unwrap());
+    let mut child = worker.spawn().unwrap();
     let began = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -64,6 +94,7 @@ async fn play(folder: &Path, server: &Server, boundary: &str) {
     };
     assert!(status.success(), "{status}");
     server.wait_for_goodbyes(1).await;
+    fs::read_to_string(log).unwrap()
 }
 
 #[tokio::test]
@@ -72,8 +103,18 @@ async fn a_uniform_destination_sees_one_publication_and_one_header() {
     make(&folder.path().join("one.mp4"), "320x180", "-preset ultrafast -profile:v baseline -bf 0");
     make(&folder.path().join("two.mp4"), "256x144", "-preset veryfast -profile:v main -bf 2");
     let (uniform, continuous) = (Server::start(&[]).await, Server::start(&[]).await);
-    play(folder.path(), &uniform, "uniform").await;
+    prepare(folder.path(), "two.mp4");
+    let log = play(folder.path(), &uniform, "uniform").await;
     assert_eq!((uniform.keys().len(), headers(&uniform).len()), (1, 1));
+    let why = "a destination wants uniform parameters";
+    assert!(
+        log.contains(&format!(r#""video":"transcode","audio":"copy","reason":"{why}""#)),
+        "the first, live"
+    );
+    assert!(
+        log.contains(&format!(r#""video":"copy","audio":"copy","reason":"prepared: {why}""#)),
+        "the second"
+    );
     let pictures = uniform.heard().iter().filter(|(kind, _)| *kind == 'v').count();
     assert!((96..=104).contains(&pictures), "{pictures} pictures of twice 50");
 

@@ -55,12 +55,7 @@ pub struct Opener {
     pub cache_dir: PathBuf,
     /// Whether there is time for a live transcode.
     pub admission: Admission,
-    /// Whether every picture must have the parameter sets of our own encoder, because a destination must not see
-    /// others: then only pictures that were prepared with it are copied.
-    pub uniform: bool,
 }
-
-const UNIFORM: &str = "a destination wants uniform parameters";
 
 impl Opener {
     /// What the item's file is.
@@ -89,12 +84,6 @@ impl Opener {
         let mut recipe = recipe::decide(&info, profile)?;
         if let (Making::Copy, Some(why)) = (recipe.video, conform) {
             recipe = transcoded(recipe, why);
-        }
-        if recipe.video == Making::Copy && self.uniform {
-            // Nobody prepares a file that fits, so that there is nothing to wait for.
-            let mut obliged = Self { uniform: false, ..self.clone() };
-            obliged.admission.must = true;
-            return Box::pin(obliged.open(item, info, profile, from_ms, Some(UNIFORM.to_owned()))).await;
         }
         let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
         match ready(&feed, &recipe, from_ms).await {

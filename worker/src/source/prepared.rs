@@ -5,21 +5,19 @@ use super::open::{Opened, Opener};
 use super::probe;
 use state::prepared;
 use state::profile::Profile;
-use state::wire::{ItemSpec, Making, MediaAt};
+use state::wire::{ItemSpec, MediaAt};
 
 impl Opener {
     /// Opens the result that was prepared for an item under a profile. `None` when there is none, or none that can
     /// be played: the original is opened then.
     pub async fn open_prepared(&self, item: &ItemSpec, profile: &Profile, from_ms: u64) -> Option<Opened> {
         let (path, certificate) = prepared::find(&self.cache_dir, item, profile)?;
-        if self.uniform && certificate.video != Making::Transcode {
-            return None;
-        }
         let stand_in = ItemSpec { at: MediaAt::Path(path.clone()), ..item.clone() };
         let opened = match probe::probe(&self.tools, &path).await {
+            // Our own encoder made it, where that matters.
             Ok(info) => {
-                let own_encoder = Self { uniform: false, ..self.clone() };
-                own_encoder.open(stand_in, info, profile, from_ms, None).await
+                let profile = Profile { uniform: false, ..profile.clone() };
+                self.open(stand_in, info, &profile, from_ms, None).await
             }
             Err(why) => Err(why),
         };
