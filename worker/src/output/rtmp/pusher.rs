@@ -135,18 +135,14 @@ impl Pusher {
         let ended = sending.run(orders, &mut self.worn_out).await;
         self.ended_at = Some(Instant::now());
         let stable = began.elapsed() >= self.tuning.stable;
-        if stable {
-            ways.stable();
-        }
         match ended {
-            Ended::Failed(failure, _) => {
-                let broke = if stable { failure.broke() } else { Broke::Early };
-                if broke != Broke::Closed {
-                    ways.present().addresses.failed(address);
+            Ended::Failed(failure, _) => broken(ways, failure, stable, address, &target),
+            other => {
+                if stable {
+                    ways.stable();
                 }
-                Ended::Failed(failure.cleaned(&target), broke)
+                other
             }
-            other => other,
         }
     }
 
@@ -172,6 +168,18 @@ impl Pusher {
         self.board.failed(&failure, attempt, wait);
         wait
     }
+}
+
+/// A publication broke: how, and whether its address is to be blamed.
+fn broken(ways: &mut Ways, failure: Failure, stable: bool, address: SocketAddr, target: &Target) -> Ended {
+    let broke = if stable { failure.broke() } else { Broke::Early };
+    if stable {
+        ways.stable();
+    }
+    if broke != Broke::Closed {
+        ways.present().addresses.failed(address);
+    }
+    Ended::Failed(failure.cleaned(target), broke)
 }
 
 /// Opens a connection and publishes. An address that leads to nothing is remembered.
