@@ -30,6 +30,14 @@ pub struct Profile {
     /// Audio bitrate that a transcode aims at, kbit/s.
     #[serde(default = "default_audio_kbps")]
     pub audio_kbps: u32,
+    /// Whether every picture must have the same parameter sets, because a destination must not see others: then only
+    /// what our own encoder made is copied. A run sets it by its destinations.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub uniform: bool,
+}
+
+fn is_not(uniform: &bool) -> bool {
+    !uniform
 }
 
 fn default_video_kbps() -> u32 {
@@ -60,6 +68,7 @@ impl Default for Profile {
             sample_rate: default_sample_rate(),
             channels: default_channels(),
             audio_kbps: default_audio_kbps(),
+            uniform: false,
         }
     }
 }
@@ -188,6 +197,13 @@ mod tests {
         }
         assert_eq!(serde_json::from_str::<Rate>("25").unwrap(), Rate { num: 25, den: 1 });
         assert_eq!(serde_json::to_string(&Rate { num: 30_000, den: 1001 }).unwrap(), "\"30000/1001\"");
+    }
+
+    #[test]
+    fn what_is_prepared_for_uniform_destinations_has_a_name_of_its_own() {
+        let (plain, uniform) = (Profile::default(), Profile { uniform: true, ..Profile::default() });
+        assert_ne!(plain.fingerprint(), uniform.fingerprint());
+        assert!(!serde_json::to_string(&plain).unwrap().contains("uniform"), "names of older results stay");
     }
 
     #[test]

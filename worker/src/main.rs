@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use stream_worker::lock::{ChannelLock, LockError};
+use stream_worker::output::rtmp::trial::Trial;
 use stream_worker::session::{self, Ended, Line};
 use stream_worker::{link, log, prepare};
 use tokio::sync::mpsc;
@@ -24,11 +25,14 @@ Usage:
   stream-worker --spec FILE     play what FILE says (JSON, mode 0600: it holds stream keys)
   stream-worker --prepare       prepare the one file that the line of JSON on stdin names, at the lowest priority,
                                 and tell the progress as lines of JSON on stdout
+  stream-worker --try-destination
+                                try the way to the destination that the JSON on stdin names, without publishing, and
+                                tell every step as JSON on stdout
 
   --log FILE   stderr writes into FILE, which is to be put aside when it gets long
 
-Exit codes: 0 stopped or played to the end, 1 failed, 2 wrong arguments, 3 another worker holds the channel or the file,
-4 the controller did not answer.
+Exit codes: 0 stopped or played to the end, or every step went well, 1 failed, 2 wrong arguments,
+3 another worker holds the channel or the file, 4 the controller did not answer.
 ";
 const SPEC_DEADLINE: Duration = Duration::from_secs(30);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -40,6 +44,7 @@ enum Call {
     Socket { channel: ChannelId, run: Ulid, socket: PathBuf, log: Option<PathBuf> },
     File(PathBuf),
     Prepare,
+    TryDestination,
     Print(&'static str),
 }
 
@@ -54,7 +59,7 @@ fn main() -> ExitCode {
     }
     log::start(match &call {
         Call::Socket { log, .. } => log.clone(),
-        Call::File(_) | Call::Prepare | Call::Print(_) => None,
+        Call::File(_) | Call::Prepare | Call::TryDestination | Call::Print(_) => None,
     });
     // One thread for everything: FFmpeg's leash is tied to the thread that spawns it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
@@ -74,7 +79,7 @@ fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
 
 fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
     let (mut channel, mut run, mut socket, mut spec, mut log) = (None, None, None, None, None);
-    let mut prepare = false;
+    let mut job = None;
     let mut arguments = arguments.peekable();
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{name} needs a value; see --help"));
@@ -87,18 +92,21 @@ fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
             "--run" => run = Some(Ulid::from_text(&value()?)),
             "--socket" => socket = Some(PathBuf::from(value()?)),
             "--log" => log = Some(PathBuf::from(value()?)),
-            "--prepare" => prepare = true,
+            "--prepare" => job = Some(Call::Prepare),
+            "--try-destination" => job = Some(Call::TryDestination),
             "--spec" => spec = Some(PathBuf::from(value()?)),
             _ => bail!("unknown argument {name:?}; see --help"),
         }
     }
-    match (channel, run, socket, spec, prepare) {
-        (None, None, None, None, true) => Ok(Call::Prepare),
-        (None, None, None, Some(file), false) => Ok(Call::File(file)),
-        (Some(channel), Some(run), Some(socket), None, false) => {
+    match (channel, run, socket, spec, job) {
+        (None, None, None, None, Some(job)) => Ok(job),
+        (None, None, None, Some(file), None) => Ok(Call::File(file)),
+        (Some(channel), Some(run), Some(socket), None, None) => {
             Ok(Call::Socket { channel, run, socket, log })
         }
-        _ => bail!("give --channel, --run and --socket, or --spec alone, or --prepare alone; see --help"),
+        _ => bail!(
+            "give --channel, --run and --socket, or one of --spec, --prepare and --try-destination alone; see --help"
+        ),
     }
 }
 
@@ -126,6 +134,7 @@ async fn play(call: Call) -> anyhow::Result<ExitCode> {
             ended.map(|(code, _)| ExitCode::from(code))
         }
         Call::Prepare => prepare().await,
+        Call::TryDestination => try_destination().await,
         Call::Print(_) => Ok(ExitCode::SUCCESS),
     }
 }
@@ -199,6 +208,23 @@ async fn prepare() -> anyhow::Result<ExitCode> {
     };
     tell(&said).context("nobody listens")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tries the way to one destination. The spec holds its key, so it is never repeated in an error.
+async fn try_destination() -> anyhow::Result<ExitCode> {
+    let read = std::io::stdin().take(MAX_LINE as u64);
+    let trial: Trial = serde_json::from_reader(read).map_err(|error| {
+        anyhow::anyhow!(
+            "the destination on stdin cannot be understood, line {} column {}",
+            error.line(),
+            error.column()
+        )
+    })?;
+    let outcome = trial.run().await;
+    let mut line = serde_json::to_vec(&outcome).context("word the outcome")?;
+    line.push(b'\n');
+    std::io::stdout().lock().write_all(&line).context("nobody listens")?;
+    Ok(if outcome.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn read_spec(path: &Path) -> anyhow::Result<WorkerSpec> {

@@ -176,6 +176,11 @@ impl Programme {
         }
     }
 
+    /// Whether the items that are opened from now on must look alike to a decoder.
+    pub fn keep_uniform(&mut self, uniform: bool) {
+        self.profile.uniform = uniform;
+    }
+
     /// Keeps a failure for the status.
     pub fn note_failure(&mut self, key: String, reason: String, at: state::Timestamp) -> ItemFailure {
         tracing::warn!(item.key = %key, reason = %reason, "item failed");

@@ -2,6 +2,7 @@
 
 use crate::air::{Air, Happened};
 use crate::output::Outputs;
+use crate::output::rtmp::News;
 use crate::programme::Programme;
 use serde_json::{Value, json};
 use state::Timestamp;
@@ -55,6 +56,11 @@ impl Report {
     /// Notes an item that could not be opened.
     pub fn item_failed(&mut self, failure: &ItemFailure) {
         self.push("item.failed", 0, json!({ "key": failure.key, "reason": failure.reason }));
+    }
+
+    /// Notes what happened to a destination.
+    pub fn destination(&mut self, news: News) {
+        self.push(news.kind, 0, news.data);
     }
 
     fn push(&mut self, kind: &str, at_media_ms: i64, data: Value) {

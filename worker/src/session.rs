@@ -12,7 +12,8 @@ use crate::source::child::Tools;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::source::slate::Slate;
-use state::wire::{ToController, ToWorker, WorkerSpec};
+use state::destination::Boundary;
+use state::wire::{DestinationSpec, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -124,6 +125,10 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
     Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission }
 }
 
+fn wants_uniform(destinations: &[DestinationSpec]) -> bool {
+    destinations.iter().any(|destination| destination.boundary == Boundary::Uniform)
+}
+
 struct Signals {
     term: Signal,
     int: Signal,
@@ -203,7 +208,9 @@ impl Session {
         let playlist = Playlist::new(spec.items.clone(), spec.generation, spec.looped, cursor);
         let goes_on = playlist.peek().zip(cursor).filter(|(item, c)| item.id == c.item);
         let from_ms = goes_on.map_or(0, |(_, c)| c.offset_ms);
-        let programme = Programme::new(playlist, self.opener.clone(), found, from_ms, self.events.clone());
+        let mut programme =
+            Programme::new(playlist, self.opener.clone(), found, from_ms, self.events.clone());
+        programme.keep_uniform(wants_uniform(&spec.destinations));
         self.stage =
             Stage::Playing { air: Box::new(Air::new(&profile)), programme: Box::new(programme), pace: None };
     }
@@ -301,6 +308,13 @@ impl Session {
             (ToWorker::Items { generation, items }, Stage::Playing { programme, .. }) => {
                 programme.offer(generation, items);
             }
+            (ToWorker::Destinations { list }, stage) => {
+                if let Stage::Playing { programme, .. } = stage {
+                    programme.keep_uniform(wants_uniform(&list));
+                }
+                self.spec.destinations.clone_from(&list);
+                self.outputs.update(list);
+            }
             (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
             (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
             (order, _) => tracing::warn!(?order, "an order does not fit here"),
@@ -312,6 +326,7 @@ impl Session {
     /// Says how things stand. It is said by the loop that sends the media and never waits, so that a heartbeat
     /// proves that this loop turns.
     fn beat(&mut self) {
+        self.outputs.news().into_iter().for_each(|news| self.report.destination(news));
         let up = &self.up;
         self.report.hand_over(|event| up.try_send(ToController::Event(event)).is_ok());
         let playing = match &mut self.stage {

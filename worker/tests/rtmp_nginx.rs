@@ -5,7 +5,7 @@
 mod rtmp_peers;
 
 use rtmp_peers::{clip, count, nginx::Nginx, play, play_until, recording};
-use rtmp_peers::{start, start_tuned, wait_for, wait_for_error, wait_for_state};
+use rtmp_peers::{start, start_at, start_tuned, wait_for, wait_for_error, wait_for_state};
 use state::wire::DestinationState;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -190,25 +190,26 @@ async fn freeze(tuning: Tuning) -> String {
 }
 
 #[tokio::test]
-async fn timestamps_grow_past_three_bytes_without_a_stumble() {
-    let (nginx, clip) = (Nginx::start(), clip::make_large(4));
-    let tuning = Tuning { first_timestamp_ms: (1 << 24) - 2000, ..Tuning::default() };
-    let destination = start_tuned(&nginx.url("live"), "k3y-16777216", None, tuning);
-    wait_for_state(DestinationState::Sending, &destination).await;
-    play(&clip, 4.0, &[&destination]).await;
-    destination.close(BRIEF).await;
-    let files = nginx.recordings();
-    let recorded = recording::wait_for(&files[0], count(&clip, Track::Video)).await;
-    recorded.assert_times_increase();
-    let (first, last) = (recorded.video[0], recorded.video[recorded.video.len() - 1]);
-    assert!(last - first > 3800 && last - first < 4100, "{first} to {last}");
-    assert_eq!(recording::decode_errors(&files[0]), "");
+async fn timestamps_grow_past_every_edge_without_a_stumble() {
+    let (nginx, clip) = (Nginx::start(), clip::make_large(3));
+    for (edge, key) in [(1u32 << 24, "k3y-24"), (1 << 31, "k3y-31"), (0, "k3y-32")] {
+        let destination = start_at(&nginx.url("live"), key, edge.wrapping_sub(1500));
+        wait_for_state(DestinationState::Sending, &destination).await;
+        play(&clip, 6.0, &[&destination]).await;
+        destination.close(BRIEF).await;
+        let file = nginx.recordings().pop().unwrap();
+        let recorded = recording::wait_for(&file, count(&clip, Track::Video)).await;
+        recorded.assert_times_increase();
+        let (first, last) = (recorded.video[0], recorded.video[recorded.video.len() - 1]);
+        assert!((2800..3100).contains(&(last - first)), "{key}: {first} to {last}");
+        assert_eq!(recording::decode_errors(&file), "", "{key}");
+    }
 }
 
 #[tokio::test]
 async fn an_old_connection_is_renewed_at_an_idr_and_nothing_is_lost() {
     let (nginx, clip) = (Nginx::start(), clip::make(4, 320, 180));
-    let tuning = Tuning { planned_reconnect_ms: 1900, ..Tuning::default() };
+    let tuning = Tuning { planned_reconnect_ms: 1900, renewal_window_ms: 0, ..Tuning::default() };
     let destination = start_tuned(&nginx.url("live"), "k3y-old", None, tuning);
     wait_for_state(DestinationState::Sending, &destination).await;
     play(&clip, 1.0, &[&destination]).await;

@@ -7,7 +7,7 @@ mod rtmp_peers;
 use rml_rtmp::sessions::ServerSessionEvent as Event;
 use rtmp_peers::server::{Answer, Order, Server};
 use rtmp_peers::{
-    clip, play, play_until, spec, start, start_tuned, wait_for, wait_for_error, wait_for_state,
+    clip, play, play_until, spec, start, start_at, start_tuned, wait_for, wait_for_error, wait_for_state,
 };
 use state::destination::Boundary;
 use state::wire::{DestinationSeen, DestinationState};
@@ -20,38 +20,6 @@ const BRIEF: Duration = Duration::from_secs(5);
 
 fn hasty() -> Tuning {
     Tuning { opening: Duration::from_millis(300), ..Tuning::default() }
-}
-
-/// Media as the server heard it: `m` metadata, `V` and `A` headers, `v` and `a` with their timestamps.
-fn heard(server: &Server) -> Vec<(char, u32)> {
-    let name = |letter: char, data: &[u8]| if data[1] == 0 { letter.to_ascii_uppercase() } else { letter };
-    let media = |event: &Event| match event {
-        Event::StreamMetadataChanged { .. } => Some(('m', 0)),
-        Event::VideoDataReceived { data, timestamp, .. } => Some((name('v', data), timestamp.value)),
-        Event::AudioDataReceived { data, timestamp, .. } => Some((name('a', data), timestamp.value)),
-        _ => None,
-    };
-    server.events().iter().filter_map(media).collect()
-}
-
-fn bodies(server: &Server) -> Vec<bytes::Bytes> {
-    let body = |event: &Event| match event {
-        Event::VideoDataReceived { data, .. } | Event::AudioDataReceived { data, .. } if data[1] == 1 => {
-            Some(data.clone())
-        }
-        _ => None,
-    };
-    server.events().iter().filter_map(body).collect()
-}
-
-/// How many publications were ended by deleteStream.
-fn finished(server: &Server) -> usize {
-    server.events().iter().filter(|event| matches!(event, Event::PublishStreamFinished { .. })).count()
-}
-
-/// The clip from its first IDR on.
-fn from_first_idr(clip: &[Tag]) -> &[Tag] {
-    &clip[clip.iter().position(|tag| tag.idr).unwrap()..]
 }
 
 /// Seconds from the newest failure to the next try.
@@ -74,10 +42,10 @@ async fn metadata_and_headers_come_first_and_every_byte_arrives() {
     let (app, key) = server.wait_for("deleteStream", app).await;
     assert_eq!((app.as_str(), key.as_str()), ("live2?backup=1", "k3y-told"));
 
-    let first: String = heard(&server).iter().take(4).map(|(kind, _)| *kind).collect();
-    assert_eq!((first.as_str(), heard(&server)[3]), ("mVAv", ('v', 0)));
-    let sent: Vec<_> = from_first_idr(&clip).iter().map(|tag| tag.body.clone()).collect();
-    assert!(bodies(&server) == sent, "a body was lost, changed or out of order");
+    let first: String = server.heard().iter().take(4).map(|(kind, _)| *kind).collect();
+    assert_eq!((first.as_str(), server.heard()[3]), ("mVAv", ('v', 0)));
+    let sent: Vec<_> = clip::from_first_idr(&clip).iter().map(|tag| tag.body.clone()).collect();
+    assert!(server.bodies() == sent, "a body was lost, changed or out of order");
     let told = |event: &Event| match event {
         Event::StreamMetadataChanged { metadata, .. } => Some(metadata.clone()),
         _ => None,
@@ -93,21 +61,19 @@ async fn metadata_and_headers_come_first_and_every_byte_arrives() {
 #[tokio::test]
 async fn timestamps_keep_all_their_bits_and_wrap_after_the_last() {
     let clip = clip::make_large(2);
-    let clip = from_first_idr(&clip);
+    let clip = clip::from_first_idr(&clip);
     for edge in [1u32 << 24, 1 << 31, 0] {
         let server = Server::start(&[]).await;
         let first = edge.wrapping_sub(1000);
-        let tuning =
-            Tuning { first_timestamp_ms: first, planned_reconnect_ms: u64::MAX, ..Tuning::default() };
-        let destination = start_tuned(&server.url("live"), "k3y-edge", None, tuning);
+        let destination = start_at(&server.url("live"), "k3y-edge", first);
         wait_for_state(DestinationState::Sending, &destination).await;
         play(clip, 20.0, &[&destination]).await;
         destination.close(BRIEF).await;
-        server.wait_for("deleteStream", |_| (finished(&server) == 1).then_some(())).await;
-        let times = heard(&server).into_iter().filter(|(kind, _)| "va".contains(*kind)).map(|(_, time)| time);
+        server.wait_for("deleteStream", |_| (server.finished() == 1).then_some(())).await;
+        let times = server.heard().into_iter().filter(|(kind, _)| "va".contains(*kind)).map(|(_, time)| time);
         let expected = clip.iter().map(|tag| first.wrapping_add((tag.dts - clip[0].dts) as u32));
         assert!(times.eq(expected), "at {edge}");
-        assert!(bodies(&server).iter().eq(clip.iter().map(|tag| &tag.body)), "at {edge}");
+        assert!(server.bodies().iter().eq(clip.iter().map(|tag| &tag.body)), "at {edge}");
     }
 }
 
@@ -249,11 +215,11 @@ async fn where_wanted_new_parameters_get_a_new_connection() {
     play(&both, 4.0, &[&destination]).await;
     wait_for("a second publication", &destination, |seen| seen.reconnects == 1).await;
     destination.close(BRIEF).await;
-    let second_end = |_: &Event| (finished(&server) == 2).then_some(());
+    let second_end = |_: &Event| (server.finished() == 2).then_some(());
     server.wait_for("the second deleteStream", second_end).await;
-    let count = |kind| heard(&server).iter().filter(|(heard, _)| *heard == kind).count();
+    let count = |kind| server.heard().iter().filter(|(heard, _)| *heard == kind).count();
     assert_eq!((count('V'), count('m')), (2, 2));
     let pictures = both.iter().filter(|tag| tag.track == Track::Video).count();
     assert_eq!(count('v'), pictures, "no picture is lost at the boundary");
-    assert_eq!(heard(&server).iter().filter(|heard| **heard == ('v', 0)).count(), 2, "each begins at 0");
+    assert_eq!(server.heard().iter().filter(|heard| **heard == ('v', 0)).count(), 2, "each begins at 0");
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use state::Timestamp;
 use state::channel::{FieldProblem, StreamConfig};
+use state::destination::{Boundary, Destination};
 use state::ids::ChannelId;
 use state::prepared::Stage;
 use state::profile::Profile;
@@ -107,7 +108,10 @@ fn read(body: Value) -> Result<Ask, Vec<FieldProblem>> {
 /// The profile that the channel has in writing, or else in its present run.
 fn profile_of(house: &House, wish: &StreamConfig) -> Result<Profile, Problem> {
     let seen = || house.supervisor.sight(&wish.id)?.beat?.profile.clone();
-    wish.profile.clone().or_else(seen).ok_or_else(|| {
+    let wants = |d: &Destination| d.enabled && d.boundary == Boundary::Uniform;
+    let uniform = wish.destinations.iter().any(wants);
+    let profile = wish.profile.clone().or_else(seen).map(|profile| Profile { uniform, ..profile });
+    profile.ok_or_else(|| {
         Problem::conflict(
             "no-profile",
             format!(

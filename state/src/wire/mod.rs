@@ -191,7 +191,7 @@ pub enum MediaAt {
 }
 
 /// One place to send to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationSpec {
     /// Names it within the channel.
     pub id: DestinationId,

@@ -6,16 +6,24 @@ pub mod rtmp;
 
 use crate::media::Tag;
 use hls::Hls;
-use rtmp::Destination;
+use rtmp::{Destination, News};
 use state::Timestamp;
-use state::wire::{DestinationSeen, HlsSeen, HlsSpec, WorkerSpec};
+use state::wire::{DestinationSeen, DestinationSpec, HlsSeen, HlsSpec, WorkerSpec};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// Time that a destination gets to say goodbye when it is taken away while on the air.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// All outputs of a channel.
 pub struct Outputs {
     destinations: Vec<Destination>,
+    /// Destinations that were taken away and say goodbye.
+    leaving: JoinSet<()>,
+    tls_ca_file: Option<PathBuf>,
     hls: HlsOutput,
     changed: Arc<Notify>,
 }
@@ -31,12 +39,42 @@ enum HlsOutput {
 impl Outputs {
     /// Starts connecting every destination. `changed` is notified when one of them changes its state.
     pub fn connect(spec: &WorkerSpec, changed: Arc<Notify>) -> Outputs {
-        let start = |d: &state::wire::DestinationSpec| {
-            Destination::start(d.clone(), spec.tls_ca_file.clone(), Arc::clone(&changed))
-        };
-        let destinations = spec.destinations.iter().map(start).collect();
         let hls = spec.hls.clone().map_or(HlsOutput::Unwanted, |hls| HlsOutput::Waiting(hls, spec.epoch));
-        Outputs { destinations, hls, changed }
+        let (destinations, leaving, tls_ca_file) = (Vec::new(), JoinSet::new(), spec.tls_ca_file.clone());
+        let mut outputs = Outputs { destinations, leaving, tls_ca_file, hls, changed };
+        outputs.update(spec.destinations.clone());
+        outputs
+    }
+
+    /// From now on these are all destinations. New ones begin at their next IDR, missing ones say goodbye in the
+    /// background, changed ones follow ([`Destination::update`]), and the others notice nothing.
+    pub fn update(&mut self, list: Vec<DestinationSpec>) {
+        let mut before = std::mem::take(&mut self.destinations);
+        for spec in list {
+            if self.destinations.iter().any(|known| known.spec().id == spec.id) {
+                tracing::error!(destination.id = %spec.id, "a destination is in the list twice; the second is left out");
+                continue;
+            }
+            let known = before.iter().position(|known| known.spec().id == spec.id);
+            let destination = match known.map(|at| before.swap_remove(at)) {
+                Some(mut known) => {
+                    known.update(spec);
+                    known
+                }
+                None => Destination::start(spec, self.tls_ca_file.clone(), Arc::clone(&self.changed)),
+            };
+            self.destinations.push(destination);
+        }
+        while self.leaving.try_join_next().is_some() {}
+        for gone in before {
+            self.leaving.spawn(gone.close(LEAVE_DEADLINE));
+        }
+        self.changed.notify_one();
+    }
+
+    /// What has happened to the destinations since the last call.
+    pub fn news(&self) -> Vec<News> {
+        self.destinations.iter().flat_map(Destination::news).collect()
     }
 
     /// Channel time 0 is `anchor`.
@@ -86,15 +124,15 @@ impl Outputs {
     }
 
     /// Closes everything, all at once, within `deadline`.
-    pub async fn close(self, deadline: Duration) {
-        let closing: Vec<_> =
-            self.destinations.into_iter().map(|d| tokio::spawn(d.close(deadline))).collect();
+    pub async fn close(mut self, deadline: Duration) {
+        for destination in self.destinations.drain(..) {
+            self.leaving.spawn(destination.close(deadline));
+        }
         if let HlsOutput::Running(hls) = self.hls {
             // The last segment is flushed on a thread of its own, so that the destinations close meanwhile.
             let _ = tokio::task::spawn_blocking(move || hls.finish(deadline)).await;
         }
-        for one in closing {
-            let _ = one.await;
-        }
+        let everybody = async { while self.leaving.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(deadline, everybody).await;
     }
 }

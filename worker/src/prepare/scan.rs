@@ -81,7 +81,8 @@ pub(super) async fn result(
     with_sound: bool,
 ) -> Result<Scan, String> {
     let info = probe::probe(bench.tools(), media).await?;
-    let recipe = recipe::decide(&info, &job.profile)?;
+    let profile = Profile { uniform: false, ..job.profile.clone() };
+    let recipe = recipe::decide(&info, &profile)?;
     if recipe.video != Making::Copy || recipe.audio == Making::Transcode {
         return Err(format!("the result does not fit the profile: {}", recipe.reason));
     }

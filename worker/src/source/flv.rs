@@ -62,17 +62,18 @@ impl Cutter {
         if buffer.len() < TAG_HEADER {
             return Ok(None);
         }
-        let size = u32::from_be_bytes([0, buffer[1], buffer[2], buffer[3]]) as usize;
-        let whole = TAG_HEADER + size + PREVIOUS_SIZE;
-        if buffer.len() < whole {
-            return Ok(None);
-        }
+        // Looked at before the rest is waited for, so that garbage is not gathered up to the 16 MB that a tag may have.
         let kind = match buffer[0] & 0x1F {
             8 => Kind::Audio,
             9 => Kind::Video,
             18 => Kind::Other,
             _ => return Err(NotFlv("unknown tag type")),
         };
+        let size = u32::from_be_bytes([0, buffer[1], buffer[2], buffer[3]]) as usize;
+        let whole = TAG_HEADER + size + PREVIOUS_SIZE;
+        if buffer.len() < whole {
+            return Ok(None);
+        }
         let at_ms = i64::from(i32::from_be_bytes([buffer[7], buffer[4], buffer[5], buffer[6]]));
         let mut tag = buffer.split_to(whole);
         tag.advance(TAG_HEADER);
@@ -112,6 +113,23 @@ mod tests {
             }
             assert_eq!(found, [(Kind::Video, 10_000, 7), (Kind::Audio, -20, 0), (Kind::Other, 0, 4)]);
         }
+    }
+
+    #[test]
+    fn no_more_than_one_tag_is_gathered_and_garbage_is_not_waited_for() {
+        let (mut cutter, mut buffer) = (Cutter::default(), BytesMut::from(&header()[..]));
+        buffer.extend_from_slice(&[9, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0]);
+        let mut most = 0;
+        for _ in 0..1024 {
+            buffer.extend_from_slice(&[0; 64 * 1024]);
+            while let Ok(Some(_)) = cutter.next(&mut buffer) {}
+            most = most.max(buffer.len());
+            if cutter.next(&mut buffer).is_err() {
+                break;
+            }
+        }
+        assert!(most <= (16 << 20) + 128 * 1024, "{most} bytes");
+        assert_eq!(cutter.next(&mut buffer).unwrap_err(), NotFlv("unknown tag type"), "zeros are no tag");
     }
 
     proptest! {

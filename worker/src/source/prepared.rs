@@ -14,7 +14,11 @@ impl Opener {
         let (path, certificate) = prepared::find(&self.cache_dir, item, profile)?;
         let stand_in = ItemSpec { at: MediaAt::Path(path.clone()), ..item.clone() };
         let opened = match probe::probe(&self.tools, &path).await {
-            Ok(info) => self.open(stand_in, info, profile, from_ms, None).await,
+            // Our own encoder made it, where that matters.
+            Ok(info) => {
+                let profile = Profile { uniform: false, ..profile.clone() };
+                self.open(stand_in, info, &profile, from_ms, None).await
+            }
             Err(why) => Err(why),
         };
         match opened {

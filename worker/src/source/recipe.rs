@@ -70,6 +70,9 @@ pub fn video_problems(video: &VideoInfo, profile: &Profile) -> Vec<String> {
     if let Some(kbps) = video.kbps.filter(|&k| k > profile.max_video_kbps) {
         found.push(format!("{kbps} kbit/s is above {}", profile.max_video_kbps));
     }
+    if found.is_empty() && profile.uniform {
+        found.push("a destination wants uniform parameters".to_owned());
+    }
     found
 }
 
@@ -312,6 +315,15 @@ mod tests {
                 (Making::Copy, Making::Transcode, reason)
             );
         }
+    }
+
+    #[test]
+    fn where_parameters_must_not_differ_no_foreign_picture_is_copied() {
+        let uniform = Profile { uniform: true, ..Profile::default() };
+        let recipe = decide(&file(), &uniform).unwrap();
+        let reason = "a destination wants uniform parameters";
+        assert_eq!((recipe.video, recipe.audio), (Making::Transcode, Making::Copy));
+        assert_eq!(recipe.reason, reason);
     }
 
     #[test]

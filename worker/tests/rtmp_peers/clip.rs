@@ -30,6 +30,32 @@ pub fn make_large(seconds: u32) -> Vec<Tag> {
     clip
 }
 
+/// The clip from its first IDR on.
+pub fn from_first_idr(clip: &[Tag]) -> &[Tag] {
+    &clip[clip.iter().position(|tag| tag.idr).unwrap()..]
+}
+
+/// Clips one after another, as items of a channel: each reads its own headers.
+pub fn one_after_another(clips: &[&Vec<Tag>]) -> Vec<Tag> {
+    let (mut all, mut at) = (Vec::new(), 0);
+    for clip in clips {
+        let mut headers: Vec<(Arc<TrackConfig>, Arc<TrackConfig>)> = Vec::new();
+        for tag in *clip {
+            let known =
+                headers.iter().find(|(own, _)| Arc::ptr_eq(own, &tag.config)).map(|(_, new)| new.clone());
+            let config = known.unwrap_or_else(|| {
+                let new =
+                    Arc::new(TrackConfig { header: tag.config.header.clone(), shape: tag.config.shape });
+                headers.push((tag.config.clone(), new.clone()));
+                new
+            });
+            all.push(Tag { dts: tag.dts + at, config, ..tag.clone() });
+        }
+        at = all.iter().map(|tag: &Tag| tag.dts).max().unwrap() + 33;
+    }
+    all
+}
+
 fn tags(flv: &Bytes, video: Shape) -> Vec<Tag> {
     let audio = Shape::Audio { sample_rate: 48_000, channels: 2, kbps: 128 };
     let mut configs: [Option<Arc<TrackConfig>>; 2] = [None, None];

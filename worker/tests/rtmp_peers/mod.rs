@@ -29,7 +29,16 @@ pub fn start(url: &str, key: &str) -> Destination {
 }
 
 pub fn start_tuned(url: &str, key: &str, ca_file: Option<PathBuf>, tuning: Tuning) -> Destination {
-    Destination::start_tuned(spec(url, key), ca_file, Arc::new(Notify::new()), tuning)
+    start_spec(spec(url, key), ca_file, tuning)
+}
+
+pub fn start_spec(spec: DestinationSpec, ca_file: Option<PathBuf>, tuning: Tuning) -> Destination {
+    Destination::start_tuned(spec, ca_file, Arc::new(Notify::new()), tuning)
+}
+
+/// A destination whose connections begin at this timestamp, ms.
+pub fn start_at(url: &str, key: &str, first_timestamp_ms: u32) -> Destination {
+    start_spec(DestinationSpec { first_timestamp_ms, ..spec(url, key) }, None, Tuning::default())
 }
 
 /// Waits until the destination looks as wanted.

@@ -136,6 +136,7 @@ fn read_profile(value: Value, above: &mut Fields<'_>) -> Option<Profile> {
         sample_rate: fields.get("sample_rate", number).unwrap_or(base.sample_rate),
         channels: fields.get("channels", number).unwrap_or(base.channels),
         audio_kbps: fields.get("audio_kbps", number).unwrap_or(base.audio_kbps),
+        uniform: false,
     };
     fields.finish();
     let wrong = profile.problems().into_iter();

@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::queue::Queue;
 use crate::media::{Tag, TrackConfig};
+use serde_json::{Value, json};
 use state::ids::DestinationId;
 use state::wire::{DestinationError, DestinationSeen, DestinationState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +15,27 @@ pub(super) struct Board {
     queue: Mutex<Queue>,
     filled: Notify,
     seen: Mutex<DestinationSeen>,
+    news: Mutex<Vec<News>>,
     changed: Arc<Notify>,
 }
+
+/// Something that happened to a destination and is to be kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct News {
+    /// The event's kind.
+    pub kind: &'static str,
+    /// Its data.
+    pub data: Value,
+}
+
+/// Most news that wait to be fetched.
+const MOST_NEWS: usize = 32;
 
 impl Board {
     pub(super) fn new(id: DestinationId, changed: Arc<Notify>) -> Self {
         let seen = DestinationSeen::new(id, DestinationState::Idle, state::now());
-        Self { queue: Mutex::new(Queue::new()), filled: Notify::new(), seen: Mutex::new(seen), changed }
+        let news = Mutex::new(Vec::new());
+        Self { queue: Mutex::new(Queue::new()), filled: Notify::new(), seen: Mutex::new(seen), news, changed }
     }
 
     /// Adds a tag and wakes the task. Never waits.
@@ -31,8 +46,11 @@ impl Board {
 
     /// How it stands.
     pub(super) fn snapshot(&self) -> DestinationSeen {
-        let dropped = self.queue().dropped();
-        DestinationSeen { dropped, ..self.seen().clone() }
+        let (dropped, queue_ms) = {
+            let queue = self.queue();
+            (queue.dropped(), queue.waiting_ms())
+        };
+        DestinationSeen { dropped, queue_ms, ..self.seen().clone() }
     }
 
     /// Returns when tags may have come.
@@ -53,9 +71,14 @@ impl Board {
         self.set(DestinationState::Sending);
     }
 
-    /// The connection is over; `unsent` belongs to the next.
-    pub(super) fn close_queue(&self, unsent: Vec<Tag>) {
-        self.queue().shut(unsent);
+    /// The connection is over; `unsent` and all that comes belongs to the next, which is begun at once.
+    pub(super) fn hold_queue(&self, unsent: Vec<Tag>) {
+        self.queue().hold(unsent);
+    }
+
+    /// The connection is over.
+    pub(super) fn close_queue(&self) {
+        self.queue().shut();
     }
 
     /// A sample of the acknowledged bytes: how many more, how fast, and whether that makes it live.
@@ -70,8 +93,49 @@ impl Board {
         self.set(if live { DestinationState::Live } else { DestinationState::Sending });
     }
 
+    /// The way that is tried or in use, masked.
+    pub(super) fn on_the_way(&self, way: String) {
+        self.seen().way = Some(way);
+    }
+
+    /// Round-trip time of the connection, ms.
+    pub(super) fn round_trip(&self, rtt_ms: Option<u32>) {
+        self.seen().rtt_ms = rtt_ms;
+    }
+
+    /// What the platform will not like.
+    pub(super) fn warned(&self, warnings: Vec<String>) {
+        let mut seen = self.seen();
+        // Their figures change from second to second, so only the first of them is logged.
+        if let (true, Some(warning)) = (seen.warnings.is_empty(), warnings.first()) {
+            tracing::warn!(destination.id = %seen.id, "{warning}");
+        }
+        seen.warnings = warnings;
+    }
+
+    /// The session will end in so many seconds.
+    pub(super) fn session_ending(&self, in_s: u64) {
+        let data = json!({ "destination": self.seen().id, "in_s": in_s });
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        if news.len() < MOST_NEWS {
+            news.push(News { kind: "destination.session_ending", data });
+        }
+        drop(news);
+        self.changed.notify_one();
+    }
+
+    /// What has happened since the last call.
+    pub(super) fn news(&self) -> Vec<News> {
+        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// It has been sending for a while: earlier failures count no more.
     pub(super) fn stable(&self) {
+        self.seen().attempt = 0;
+    }
+
+    /// It has a new address or key.
+    pub(super) fn forget_failures(&self) {
         self.seen().attempt = 0;
     }
 
@@ -94,6 +158,8 @@ impl Board {
         }
         if !matches!(state, DestinationState::Sending | DestinationState::Live) {
             seen.bitrate_kbps = 0;
+            seen.rtt_ms = None;
+            seen.warnings = Vec::new();
         }
         drop(seen);
         self.changed.notify_one();
@@ -101,6 +167,7 @@ impl Board {
 
     /// A failure, and how long until the next try.
     pub(super) fn failed(&self, failure: &Failure, attempt: u32, wait: Duration) {
+        self.close_queue();
         let mut seen = self.seen();
         let now = state::now();
         tracing::warn!(

@@ -3,6 +3,7 @@
 use super::protocol::peer::Status;
 use super::protocol::publish::PublishError;
 use super::protocol::url::{BadUrl, Target};
+use super::ways::Broke;
 use state::mask;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -144,6 +145,18 @@ impl Failure {
             description => format!("{code}: {description}"),
         };
         Self::refused(code, format!("The server refused ({said}). {}", advice(code)))
+    }
+
+    /// The server sent us on and on.
+    pub(super) fn in_circles() -> Self {
+        let words =
+            "The server asks for a new connection again and again. Ask the platform, or use another address.";
+        Self::refused("NetConnection.Connect.ReconnectRequest", words.to_owned())
+    }
+
+    /// How a publication that had been stable broke with it.
+    pub(super) fn broke(&self) -> Broke {
+        if self.code == "timeout" { Broke::Stalled } else { Broke::Closed }
     }
 
     /// The same without secrets, cut to a length that fits a status.

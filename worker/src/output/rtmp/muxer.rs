@@ -1,60 +1,110 @@
 //! From tags to messages: the timestamps of one connection, and headers where a decoder needs them.
 
+use super::lease::Lease;
 use super::protocol::chunk::{self, Header, kind};
 use super::protocol::metadata;
 use super::protocol::publish::CHUNK_SIZE;
 use super::tuning::Tuning;
 use crate::media::{Tag, Track, TrackConfig};
 use state::destination::Boundary;
+use state::wire::DestinationSpec;
 use std::sync::Arc;
+
+/// Why a tag belongs to a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The connection is old.
+    Age,
+    /// Its parameters differ, and the destination must not see that.
+    Parameters,
+    /// Somebody asked for it.
+    Asked,
+}
 
 /// Turns tags into messages with the timestamps of this connection, headers where they are needed.
 pub(super) struct Muxer {
     stream: u32,
     boundary: Boundary,
     first_timestamp: u64,
-    planned_reconnect: u64,
+    lease: Lease,
+    /// The next IDR begins a new connection.
+    asked: bool,
     /// Channel time of the first IDR; nothing is sent before it.
     base: Option<i64>,
+    /// Age of the newest picture, ms.
+    age_ms: u64,
     video: Option<Arc<TrackConfig>>,
     audio: Option<Arc<TrackConfig>>,
 }
 
 impl Muxer {
-    pub(super) fn new(stream: u32, boundary: Boundary, tuning: &Tuning) -> Self {
+    pub(super) fn new(stream: u32, spec: &DestinationSpec, tuning: &Tuning) -> Self {
         Self {
             stream,
-            boundary,
-            first_timestamp: u64::from(tuning.first_timestamp_ms),
-            planned_reconnect: tuning.planned_reconnect_ms,
+            boundary: spec.boundary,
+            first_timestamp: u64::from(spec.first_timestamp_ms),
+            lease: Lease::of(spec, tuning),
+            asked: false,
             base: None,
+            age_ms: 0,
             video: None,
             audio: None,
         }
     }
 
-    /// Appends a tag. False when it belongs to a new connection and was not appended.
-    pub(super) fn write(&mut self, tag: &Tag, audio: Option<&Arc<TrackConfig>>, out: &mut Vec<u8>) -> bool {
-        let Some(base) = self.base.or(tag.idr.then_some(tag.dts)) else { return true };
-        let Ok(age) = u64::try_from(tag.dts - base) else { return true };
+    /// Follows new words about the same connection.
+    pub(super) fn adopt(&mut self, spec: &DestinationSpec, tuning: &Tuning) {
+        (self.boundary, self.lease) = (spec.boundary, Lease::of(spec, tuning));
+    }
+
+    /// The next IDR shall begin a new connection.
+    pub(super) fn ask_for_renewal(&mut self) {
+        self.asked = true;
+    }
+
+    /// How long the session will last still, once that is near its end.
+    pub(super) fn session_ends_in(&self) -> Option<std::time::Duration> {
+        self.lease.ending_in(self.age_ms)
+    }
+
+    /// Appends a tag. `Some` when it belongs to a new connection and was not appended.
+    pub(super) fn write(
+        &mut self,
+        tag: &Tag,
+        audio: Option<&Arc<TrackConfig>>,
+        out: &mut Vec<u8>,
+    ) -> Option<Due> {
+        let base = self.base.or(tag.idr.then_some(tag.dts))?;
+        let age = u64::try_from(tag.dts - base).ok()?;
         let time = self.first_timestamp + age;
         if self.base.is_none() {
             self.base = Some(base);
             self.audio = audio.cloned();
             self.announce(tag, audio, time, out);
-        } else if self.is_reconnect_due(tag, time) {
-            return false;
+        } else if let Some(due) = self.due(tag, age) {
+            return Some(due);
         } else if self.differs(tag) {
             self.announce(tag, None, time, out);
         }
+        if tag.track == Track::Video {
+            self.age_ms = age;
+            self.video = Some(Arc::clone(&tag.config));
+        }
         self.message(kind_of(tag.track), time, &tag.body, out);
-        true
+        None
     }
 
-    fn is_reconnect_due(&self, tag: &Tag, time: u64) -> bool {
-        let old = tag.idr && time >= self.planned_reconnect;
-        let known = |track| self.config(track).is_some();
-        old || (self.boundary == Boundary::Reconnect && known(tag.track) && self.differs(tag))
+    fn due(&self, tag: &Tag, age: u64) -> Option<Due> {
+        if tag.idr && self.asked {
+            return Some(Due::Asked);
+        }
+        // Every feed reads its own headers, so that other ones tell where an item begins, even if they are the same.
+        let begins = || self.video.as_ref().is_none_or(|video| !Arc::ptr_eq(video, &tag.config));
+        if tag.idr && self.lease.is_due(age, begins()) {
+            return Some(Due::Age);
+        }
+        let known = self.config(tag.track).is_some();
+        (self.boundary != Boundary::Continuous && known && self.differs(tag)).then_some(Due::Parameters)
     }
 
     fn differs(&self, tag: &Tag) -> bool {
@@ -112,6 +162,12 @@ mod tests {
         Arc::new(TrackConfig { header: Bytes::from_static(header.as_bytes()), shape })
     }
 
+    fn spec(boundary: Boundary) -> DestinationSpec {
+        let (id, key) = ("test".parse().unwrap(), state::secret::Secret::new("k"));
+        let platform = state::destination::Platform::Custom;
+        DestinationSpec { boundary, ..DestinationSpec::new(id, "T", platform, "rtmp://h/a", key) }
+    }
+
     fn tag(track: Track, dts: i64, idr: bool, config: &Arc<TrackConfig>) -> Tag {
         let body = Bytes::from_static(b"body");
         Tag { track, dts, cts: 0, idr, next_idr: None, body, config: Arc::clone(config) }
@@ -133,7 +189,7 @@ mod tests {
     fn written(muxer: &mut Muxer, tags: &[Tag], audio: Option<&Arc<TrackConfig>>) -> Vec<(u32, String)> {
         let mut out = Vec::new();
         for tag in tags {
-            assert!(muxer.write(tag, audio, &mut out), "{tag:?}");
+            assert_eq!(muxer.write(tag, audio, &mut out), None, "{tag:?}");
         }
         read(&out)
     }
@@ -145,7 +201,7 @@ mod tests {
     #[test]
     fn a_connection_begins_with_its_first_idr_at_zero() {
         let (video, audio) = (config("avc"), config("aac"));
-        let mut muxer = Muxer::new(1, Boundary::Continuous, &Tuning::default());
+        let mut muxer = Muxer::new(1, &spec(Boundary::Continuous), &Tuning::default());
         let tags = [
             tag(Track::Video, 4960, false, &video),
             tag(Track::Audio, 4990, false, &audio),
@@ -160,7 +216,7 @@ mod tests {
     #[test]
     fn sound_that_is_not_known_at_the_beginning_is_announced_when_it_comes() {
         let (video, audio) = (config("avc"), config("aac"));
-        let mut muxer = Muxer::new(1, Boundary::Continuous, &Tuning::default());
+        let mut muxer = Muxer::new(1, &spec(Boundary::Continuous), &Tuning::default());
         let tags = [tag(Track::Video, 0, true, &video), tag(Track::Audio, 9, false, &audio)];
         let messages = written(&mut muxer, &tags, None);
         let expected = [(0, "meta"), (0, "avc"), (0, "body"), (9, "meta"), (9, "aac"), (9, "body")];
@@ -169,7 +225,7 @@ mod tests {
 
     #[test]
     fn only_other_parameters_get_a_header() {
-        let mut muxer = Muxer::new(1, Boundary::Continuous, &Tuning::default());
+        let mut muxer = Muxer::new(1, &spec(Boundary::Continuous), &Tuning::default());
         let tags = [
             tag(Track::Video, 0, true, &config("avc")),
             tag(Track::Video, 40, true, &config("avc")),
@@ -182,11 +238,48 @@ mod tests {
     #[test]
     fn an_idr_past_the_limit_and_no_other_picture_asks_for_a_new_connection() {
         let video = config("avc");
-        let tuning = Tuning { planned_reconnect_ms: 1000, ..Tuning::default() };
-        let mut muxer = Muxer::new(1, Boundary::Continuous, &tuning);
-        let tags =
-            [(0, true), (999, true), (1100, false)].map(|(dts, idr)| tag(Track::Video, dts, idr, &video));
-        written(&mut muxer, &tags, None);
-        assert!(!muxer.write(&tag(Track::Video, 1200, true, &video), None, &mut Vec::new()));
+        let tuning = Tuning { planned_reconnect_ms: 1000, renewal_window_ms: 100, ..Tuning::default() };
+        let mut muxer = Muxer::new(1, &spec(Boundary::Continuous), &tuning);
+        let tags = [(0, true), (999, true), (1000, true), (1100, false)];
+        written(&mut muxer, &tags.map(|(dts, idr)| tag(Track::Video, dts, idr, &video)), None);
+        assert_eq!(
+            muxer.write(&tag(Track::Video, 1200, true, &video), None, &mut Vec::new()),
+            Some(Due::Age)
+        );
+    }
+
+    #[test]
+    fn the_beginning_of_an_item_is_taken_where_one_comes_in_time() {
+        let (one, two) = (config("avc"), config("avc"));
+        let tuning = Tuning { planned_reconnect_ms: 1000, renewal_window_ms: 60_000, ..Tuning::default() };
+        let mut muxer = Muxer::new(1, &spec(Boundary::Continuous), &tuning);
+        let before = [(0, &one), (500, &two), (1000, &two), (2000, &two)];
+        written(&mut muxer, &before.map(|(dts, config)| tag(Track::Video, dts, true, config)), None);
+        assert_eq!(muxer.write(&tag(Track::Video, 3000, true, &one), None, &mut Vec::new()), Some(Due::Age));
+    }
+
+    #[test]
+    fn other_parameters_ask_for_a_new_connection_where_they_must_not_be_seen() {
+        for boundary in [Boundary::Uniform, Boundary::Reconnect] {
+            let mut muxer = Muxer::new(1, &spec(boundary), &Tuning::default());
+            let same =
+                [(0, "avc"), (40, "avc")].map(|(dts, name)| tag(Track::Video, dts, true, &config(name)));
+            assert_eq!(written(&mut muxer, &same, None).len(), 4);
+            let other = tag(Track::Video, 80, true, &config("new"));
+            assert_eq!(muxer.write(&other, None, &mut Vec::new()), Some(Due::Parameters), "{boundary:?}");
+        }
+    }
+
+    #[test]
+    fn where_it_is_asked_for_the_next_idr_begins_a_new_connection() {
+        let video = config("avc");
+        let mut muxer = Muxer::new(1, &spec(Boundary::Continuous), &Tuning::default());
+        written(&mut muxer, &[tag(Track::Video, 0, true, &video)], None);
+        muxer.ask_for_renewal();
+        written(&mut muxer, &[tag(Track::Video, 40, false, &video)], None);
+        assert_eq!(
+            muxer.write(&tag(Track::Video, 80, true, &video), None, &mut Vec::new()),
+            Some(Due::Asked)
+        );
     }
 }

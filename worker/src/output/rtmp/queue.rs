@@ -86,13 +86,17 @@ impl Queue {
         self.connected = true;
     }
 
-    /// A connection ended. `unsent` was taken and not sent; what remains begins with the newest IDR.
-    pub(super) fn shut(&mut self, unsent: Vec<Tag>) {
-        self.connected = false;
+    /// A connection ended as planned. `unsent` was taken and not sent; the next one begins with it and loses nothing.
+    pub(super) fn hold(&mut self, unsent: Vec<Tag>) {
         self.bytes += size(&unsent);
         for tag in unsent.into_iter().rev() {
             self.tags.push_front(tag);
         }
+    }
+
+    /// There is no connection; what remains begins with the newest IDR.
+    pub(super) fn shut(&mut self) {
+        self.connected = false;
         let newest = self.tags.iter().rposition(|tag| tag.idr);
         self.keep(newest.map_or(0, |at| self.tags.len() - at));
         if self.tags.is_empty() {
@@ -108,6 +112,12 @@ impl Queue {
     /// Tags lost while connected, since the beginning.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Media that wait for the connection, ms; 0 without one.
+    pub(super) fn waiting_ms(&self) -> u32 {
+        let ends = self.tags.front().zip(self.tags.back()).filter(|_| self.connected);
+        ends.map_or(0, |(first, last)| u32::try_from(last.dts - first.dts).unwrap_or(0))
     }
 
     fn is_full_for(&self, tag: &Tag) -> bool {
@@ -177,6 +187,7 @@ mod tests {
     fn without_a_connection_the_newest_gop_is_kept() {
         let mut queue = Queue::new();
         push(&mut queue, 0, "apaIapIpa");
+        assert_eq!(queue.waiting_ms(), 0, "nothing waits for a connection that is not there");
         queue.open();
         assert_eq!(times(&queue.take(1000)), [6, 7, 8]);
         assert_eq!(queue.dropped(), 0);
@@ -187,6 +198,7 @@ mod tests {
         let mut queue = Queue::new();
         queue.open();
         push(&mut queue, 0, "apIapI");
+        assert_eq!(queue.waiting_ms(), 3);
         assert_eq!(times(&queue.take(25)), [2, 3]);
         assert_eq!(times(&queue.take(1)), [4]);
         assert_eq!(times(&queue.take(1000)), [5]);
@@ -219,13 +231,29 @@ mod tests {
         let mut queue = Queue::new();
         queue.open();
         push(&mut queue, 0, "IpapIpa");
-        let mut taken = queue.take(60);
-        queue.shut(taken.split_off(4));
+        queue.take(20);
+        queue.shut();
         assert_eq!(times(&queue.take(1000)), [4, 5, 6]);
         push(&mut queue, 7, "pa");
-        queue.shut(Vec::new());
+        queue.shut();
         push(&mut queue, 9, "paI");
         assert_eq!(times(&queue.take(1000)), [11]);
+    }
+
+    #[test]
+    fn what_a_planned_reconnect_has_not_sent_is_sent_after_it() {
+        let mut queue = Queue::new();
+        queue.open();
+        push(&mut queue, 0, "IpaIpa");
+        let mut taken = queue.take(50);
+        queue.hold(taken.split_off(3));
+        push(&mut queue, 6, "Ipa");
+        queue.open();
+        assert_eq!(times(&queue.take(1000)), [3, 4, 5, 6, 7, 8]);
+        assert_eq!((queue.dropped(), queue.bytes), (0, 0));
+        push(&mut queue, 9, "IpaIp");
+        queue.shut();
+        assert_eq!(times(&queue.take(1000)), [12, 13], "where it fails, the newest picture is what counts");
     }
 
     proptest! {

@@ -5,12 +5,11 @@ use std::time::Duration;
 /// Deadlines and limits of a destination.
 #[derive(Debug, Clone)]
 pub struct Tuning {
-    /// RTMP timestamp in ms that the first IDR of every connection gets. Anything but 0 is for tests of the
-    /// places where timestamps change their form (2^24, 2^31 and 2^32 ms).
-    pub first_timestamp_ms: u32,
-    /// Timestamp in ms, counted on past 2^32, from which an IDR begins a new connection. The default is 23 days:
-    /// many servers keep 31 bits, which end after 24.86 days.
+    /// Age in ms from which the first IDR of an item begins a new connection. The default is 23 days: many servers
+    /// keep 31 bits, which end after 24.86 days.
     pub planned_reconnect_ms: u64,
+    /// So much later any IDR does, ms.
+    pub renewal_window_ms: u64,
     /// Longest time for resolving and connecting, and again for each of TLS, handshake and publish.
     pub opening: Duration,
     /// Longest time in which the kernel may take no byte of ours.
@@ -21,18 +20,21 @@ pub struct Tuning {
     pub stalled: Duration,
     /// After this much uninterrupted sending the failures are forgotten.
     pub stable: Duration,
+    /// Longest time until a connection whose address or key was changed is given up, where no IDR comes.
+    pub change: Duration,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            first_timestamp_ms: 0,
             planned_reconnect_ms: 23 * 24 * 3600 * 1000,
+            renewal_window_ms: 24 * 3600 * 1000,
             opening: Duration::from_secs(10),
             write: Duration::from_secs(10),
             fading: Duration::from_secs(5),
             stalled: Duration::from_secs(15),
             stable: Duration::from_secs(60),
+            change: Duration::from_secs(5),
         }
     }
 }

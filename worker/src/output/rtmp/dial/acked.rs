@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 
 /// Offsets in the kernel's `struct tcp_info`, which only ever grows at its end.
 const UNACKED: usize = 24;
+const RTT: usize = 68;
 const BYTES_ACKED: usize = 120;
 const NOTSENT_BYTES: usize = 144;
 const LENGTH: usize = 148;
@@ -16,6 +17,8 @@ pub struct Acked {
     pub bytes: u64,
     /// Whether bytes are on the way or wait in the send buffer.
     pub outstanding: bool,
+    /// Smoothed round-trip time in ms (`tcpi_rtt`), rounded up.
+    pub rtt_ms: u32,
 }
 
 /// Asks the kernel; `None` where it is too old to know.
@@ -23,7 +26,8 @@ pub fn of(tcp: &TcpStream) -> Option<Acked> {
     let info = tcp_info(tcp.as_raw_fd())?;
     let word = |at: usize| info[at..].first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
     let bytes = u64::from_ne_bytes(*info[BYTES_ACKED..].first_chunk()?);
-    Some(Acked { bytes, outstanding: word(UNACKED)? > 0 || word(NOTSENT_BYTES)? > 0 })
+    let outstanding = word(UNACKED)? > 0 || word(NOTSENT_BYTES)? > 0;
+    Some(Acked { bytes, outstanding, rtt_ms: word(RTT)?.div_ceil(1000) })
 }
 
 #[allow(unsafe_code)]
@@ -65,6 +69,7 @@ mod tests {
         tcp.write_all(&[0; 1000]).await.unwrap();
         let after = settle(&tcp, |seen| !seen.outstanding).await;
         assert_eq!(after.bytes - before, 1000);
+        assert!((1..5_000).contains(&after.rtt_ms), "{after:?}");
 
         let flood = [0; 64 * 1024];
         while tokio::time::timeout(Duration::from_millis(300), tcp.write_all(&flood)).await.is_ok() {}

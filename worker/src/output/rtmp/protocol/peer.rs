@@ -5,6 +5,9 @@ use super::chunk::{self, Header, Malformed, Message, Reader, kind};
 
 /// The window we ask acknowledgements for, in bytes; the figure that publishers commonly use.
 const WINDOW: u32 = 2_500_000;
+/// Longest address that a server may send us to, bytes.
+const LONGEST_URL: usize = 1024;
+const RECONNECT_REQUEST: &str = "NetConnection.Connect.ReconnectRequest";
 const PING_REQUEST: u16 = 6;
 const PING_RESPONSE: u16 = 7;
 
@@ -20,6 +23,9 @@ pub enum Event {
     },
     /// `onStatus`.
     Status(Status),
+    /// The server wants a new connection at the next key frame, elsewhere if it says where (Enhanced RTMP v2,
+    /// NetConnection.Connect.ReconnectRequest).
+    Reconnect(Option<String>),
     /// Bytes that the server has received, modulo 2^32.
     Acknowledged(u32),
 }
@@ -128,13 +134,26 @@ fn command(body: &[u8]) -> Option<Event> {
     match name {
         "_result" => Some(Event::Answer { to, outcome: Ok(values.last()?.clone()) }),
         "_error" => Some(Event::Answer { to, outcome: Err(status(&values)) }),
-        "onStatus" => Some(Event::Status(status(&values))),
+        "onStatus" => Some(told(&values)),
         _ => None, // onBWDone, onFCPublish and their like ask for nothing
     }
 }
 
+fn told(values: &[Value]) -> Event {
+    let status = status(values);
+    if status.code != RECONNECT_REQUEST {
+        return Event::Status(status);
+    }
+    let tc_url = information(values).and_then(|value| value.get("tcUrl")).and_then(Value::as_text);
+    Event::Reconnect(tc_url.filter(|url| url.len() <= LONGEST_URL).map(str::to_owned))
+}
+
+fn information(values: &[Value]) -> Option<&Value> {
+    values.iter().find(|value| value.get("code").or(value.get("description")).is_some())
+}
+
 fn status(values: &[Value]) -> Status {
-    let information = values.iter().find(|value| value.get("code").or(value.get("description")).is_some());
+    let information = information(values);
     let field = |name| information.and_then(|value| value.get(name)).and_then(Value::as_text);
     let cut = |text: Option<&str>| text.unwrap_or_default().chars().take(300).collect();
     Status { level: cut(field("level")), code: cut(field("code")), description: cut(field("description")) }
@@ -196,6 +215,21 @@ mod tests {
         assert!(status.is_error());
         assert_eq!(status.code, "NetStream.Publish.BadName");
         assert_eq!(status.description, "Already publishing");
+    }
+
+    #[test]
+    fn a_wish_for_a_new_connection_is_told_with_its_address() {
+        let asked = |more: Vec<(String, Value)>| {
+            let code = ("code".to_owned(), Value::text(RECONNECT_REQUEST));
+            let information = Value::Object([vec![code], more].concat());
+            let bytes = spoken(&[Value::text("onStatus"), Value::Number(0.0), Value::Null, information]);
+            Peer::default().receive(&bytes, &mut Vec::new()).unwrap()
+        };
+        assert_eq!(asked(vec![]), [Event::Reconnect(None)]);
+        let there = ("tcUrl".to_owned(), Value::text("rtmp://c/live"));
+        assert_eq!(asked(vec![there]), [Event::Reconnect(Some("rtmp://c/live".to_owned()))]);
+        let endless = ("tcUrl".to_owned(), Value::text("x".repeat(5_000)));
+        assert_eq!(asked(vec![endless]), [Event::Reconnect(None)]);
     }
 
     #[test]

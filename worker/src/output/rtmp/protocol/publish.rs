@@ -10,6 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Bytes in a chunk of ours; large, so that most pictures need few headers.
 pub const CHUNK_SIZE: usize = 16 * 1024;
 
+/// The bit of `capsEx` that says "reconnect" (Enhanced RTMP v2, NetConnection connect).
+const CAPS_RECONNECT: f64 = 1.0;
+
 const CONNECT: u32 = 1;
 const RELEASE_STREAM: u32 = 2;
 const FC_PUBLISH: u32 = 3;
@@ -41,6 +44,22 @@ pub struct Publication {
     pub stream: u32,
 }
 
+/// Connects to the application, after [`super::handshake::shake`] has given `c2`. The key is not told.
+///
+/// # Errors
+/// When the server refuses, speaks nonsense, or closes the connection.
+pub async fn connect<'a, S>(io: &'a mut S, c2: Vec<u8>, target: &Target) -> Result<Talk<'a, S>, PublishError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = c2;
+    peer::control(kind::SET_CHUNK_SIZE, &(CHUNK_SIZE as u32).to_be_bytes(), &mut out);
+    command("connect", CONNECT, 0, &[connect_fields(target)], &mut out);
+    let mut talk = Talk { io, peer: Peer::default(), out, heard: Vec::new() };
+    talk.answer_to(CONNECT).await?;
+    Ok(talk)
+}
+
 /// Connects to the application and publishes, after [`super::handshake::shake`] has given `c2`.
 ///
 /// C2, Set Chunk Size and connect travel together, and so do releaseStream, FCPublish and createStream: four round
@@ -52,12 +71,7 @@ pub async fn publish<S>(io: &mut S, c2: Vec<u8>, target: &Target) -> Result<Publ
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut out = c2;
-    peer::control(kind::SET_CHUNK_SIZE, &(CHUNK_SIZE as u32).to_be_bytes(), &mut out);
-    command("connect", CONNECT, 0, &[connect_fields(target)], &mut out);
-    let mut talk = Talk { io, peer: Peer::default(), out, heard: Vec::new() };
-    talk.answer_to(CONNECT).await?;
-
+    let mut talk = connect(io, c2, target).await?;
     let key = Value::text(target.playpath.expose());
     let name = [Value::Null, key.clone()];
     command("releaseStream", RELEASE_STREAM, 0, &name, &mut talk.out);
@@ -84,6 +98,8 @@ fn connect_fields(target: &Target) -> Value {
         field("type", "nonprivate"),
         field("flashVer", "FMLE/3.0 (compatible; stream-controller)"),
         field("tcUrl", &target.tc_url()),
+        // Enhanced RTMP, v2: we follow a server that asks for a new connection.
+        ("capsEx".to_owned(), Value::Number(CAPS_RECONNECT)),
     ])
 }
 
@@ -100,7 +116,8 @@ fn command(name: &str, transaction: u32, stream: u32, arguments: &[Value], out: 
 }
 
 /// Question and answer, before media flows.
-struct Talk<'a, S> {
+#[derive(Debug)]
+pub struct Talk<'a, S> {
     io: &'a mut S,
     peer: Peer,
     out: Vec<u8>,
@@ -157,5 +174,69 @@ fn accept(event: Event) -> Result<(), PublishError> {
         Event::Answer { outcome: Err(status), .. } => Err(PublishError::Refused(status)),
         Event::Status(status) if status.is_error() => Err(PublishError::Refused(status)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::handshake;
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use state::secret::Secret;
+
+    /// What a server might say: messages of any kind with any body, and bytes that are none.
+    fn any_talk() -> impl Strategy<Value = Vec<u8>> {
+        let value = prop_oneof![
+            Just(Value::text("_result")),
+            Just(Value::text("onStatus")),
+            (0.0..8.0).prop_map(|n: f64| Value::Number(n.floor())),
+            Just(Value::Null),
+            "[a-zA-Z.]{0,12}".prop_map(|code| Value::Object(vec![("code".to_owned(), Value::text(code))])),
+        ];
+        let command = vec(value, 0..5).prop_map(|values| {
+            let mut body = Vec::new();
+            amf::encode(&values, &mut body);
+            (kind::COMMAND, body)
+        });
+        let message = prop_oneof![command, (0u8..24, vec(any::<u8>(), 0..200))];
+        let chunk = (2u32..8, message).prop_map(|(chunk_stream, (kind, body))| {
+            let mut out = Vec::new();
+            let header = Header { chunk_stream, timestamp: 0, kind, stream: 0 };
+            chunk::write(&mut out, chunk::DEFAULT_SIZE, header, &body);
+            out
+        });
+        vec(prop_oneof![3 => chunk, 1 => vec(any::<u8>(), 0..40)], 0..30).prop_map(|parts| parts.concat())
+    }
+
+    /// Publishes to a server that shakes hands, says `talk` and hangs up. How many bytes it was told.
+    async fn publish_to(greeting: Vec<u8>, talk: Vec<u8>) -> usize {
+        let (mut ours, theirs) = tokio::io::duplex(1 << 20);
+        let (mut hears, mut says) = tokio::io::split(theirs);
+        says.write_all(&[greeting, talk].concat()).await.unwrap();
+        says.shutdown().await.unwrap();
+        let target = Target::parse("rtmp://h/a", &Secret::new("key")).unwrap();
+        if let Ok(c2) = handshake::shake(&mut ours).await {
+            let _ = publish(&mut ours, c2, &target).await;
+        }
+        drop(ours);
+        let mut told = Vec::new();
+        hears.read_to_end(&mut told).await.unwrap();
+        told.len()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn whatever_a_server_says_it_ends_and_little_is_told(
+            greets in prop_oneof![4 => Just(true), 1 => Just(false)],
+            talk in any_talk(),
+        ) {
+            let greeting = if greets { [vec![3], vec![0; 2 * 1536]].concat() } else { Vec::new() };
+            let said = talk.len();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let told = runtime.block_on(publish_to(greeting, talk));
+            prop_assert!(told < 6_000 + 8 * said, "{told} bytes for {said}");
+        }
     }
 }

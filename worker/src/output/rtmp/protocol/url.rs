@@ -49,6 +49,29 @@ impl Target {
         Ok(Self { tls, host, port, app: app.to_owned(), playpath: Secret::new(playpath) })
     }
 
+    /// Where a server sends us with a `tcUrl`, absolute or relative, to publish the same there.
+    ///
+    /// # Errors
+    /// When it cannot be used, or leads from TLS to a connection that anybody can read.
+    pub fn redirected(&self, tc_url: &str) -> Result<Self, BadUrl> {
+        let tc_url = tc_url.trim();
+        let scheme = if self.tls { "rtmps" } else { "rtmp" };
+        let whole = match tc_url {
+            _ if tc_url.contains("://") => tc_url.to_owned(),
+            _ if tc_url.starts_with("//") => format!("{scheme}:{tc_url}"),
+            _ => format!("{scheme}://{}/{}", self.address(), tc_url.trim_start_matches('/')),
+        };
+        let (url, query) = whole.split_once('?').unwrap_or((&whole, ""));
+        let mut target = Self::parse(url, &Secret::new("-"))?;
+        if self.tls && !target.tls {
+            return Err(BadUrl("the server asks to go on without TLS"));
+        }
+        if !query.is_empty() {
+            target.app = format!("{}?{query}", target.app);
+        }
+        Ok(Self { playpath: self.playpath.clone(), ..target })
+    }
+
     /// The address as it is told to the server in `connect`: without user and key.
     pub fn tc_url(&self) -> String {
         format!("{}/{}", self.shown_server(), self.app)
@@ -158,6 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn a_server_may_send_us_elsewhere_but_not_out_of_tls() {
+        let from = |url: &str| Target::parse(url, &Secret::new("k3y")).unwrap();
+        let to = |url: &str, tc_url: &str| from(url).redirected(tc_url);
+        let (plain, tls) = ("rtmp://h:99/live", "rtmps://h/live");
+        assert_eq!(to(plain, "rtmp://c/other?t=1/2").unwrap(), from("rtmp://c/other?t=1/2"));
+        assert_eq!(to(plain, "/other").unwrap(), from("rtmp://h:99/other"));
+        assert_eq!(to(plain, "other").unwrap(), from("rtmp://h:99/other"));
+        assert_eq!(to(tls, "//c/live").unwrap(), from("rtmps://c/live"));
+        assert_eq!(to(plain, "rtmps://c/live").unwrap(), from("rtmps://c/live"));
+        for bad in ["rtmp://c/live", "http://c/live", "", "rtmps://c"] {
+            assert!(to(tls, bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn addresses_that_lead_nowhere_are_refused() {
         for bad in
             ["", "h/a", "http://h/a", "rtmp://", "rtmp:///a", "rtmp://h", "rtmp://h:0/a", "rtmp://h:x/a"]
@@ -172,6 +210,7 @@ mod tests {
         #[test]
         fn arbitrary_text_is_no_danger(url in "(rtmps?://)?[\\[\\]:@/?a1é]{0,20}", key in "[a?/]{0,3}") {
             let _ = Target::parse(&url, &Secret::new(key));
+            let _ = Target::parse("rtmps://h/a", &Secret::new("k")).unwrap().redirected(&url);
         }
     }
 }
