@@ -2,6 +2,7 @@
 //! into an engine, and answers.
 
 mod auth;
+mod destinations;
 mod extract;
 mod frame;
 mod health;

@@ -16,6 +16,7 @@ pub mod reconcile;
 pub mod seen;
 pub mod socket;
 mod spawn;
+mod told;
 mod words;
 
 use crate::config::Config;
@@ -38,6 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
+use told::Told;
 
 /// Every channel is looked at this often, whatever else we were told.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +56,7 @@ pub(crate) enum Event {
     /// A worker called and said who it is.
     Called { hello: Hello, peer: Option<u32>, line: Line },
     /// A worker was told what to play.
-    Briefed { channel: ChannelId, run: Ulid },
+    Briefed { channel: ChannelId, run: Ulid, told: Told },
     /// A worker said something.
     Said { channel: ChannelId, run: Ulid, words: Box<ToController> },
     /// A worker's connection ended.
@@ -246,11 +248,13 @@ impl Supervisor {
                 self.called(hello, peer, line, now).await;
                 self.settle(&channel).await;
             }
-            Event::Briefed { channel, run } => {
+            Event::Briefed { channel, run, told } => {
+                self.was_told(&channel, told);
                 let known = self.channels.get_mut(&channel).and_then(|channel| channel.run(&run));
                 if let Some(run) = known.filter(|run| run.stage == Stage::Called) {
                     run.reach(Stage::Briefed, now.mono);
                 }
+                self.tell_destinations(&channel);
             }
             Event::Pulse { done } => {
                 let _ = done.send(());
@@ -292,6 +296,7 @@ impl Supervisor {
                 self.act(id, action, now).await;
             }
         }
+        self.tell_destinations(id);
         self.publish(id);
     }
 

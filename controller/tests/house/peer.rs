@@ -11,6 +11,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+/// Every list of destinations that a peer was told, one a line; in the state folder.
+pub const TOLD_DESTINATIONS: &str = "worker-got-destinations";
+
 /// Not a test: what the stand-in for the worker runs. Without `PEER` it does nothing.
 #[test]
 fn worker() {
@@ -113,6 +116,11 @@ fn listen(lines: impl Iterator<Item = std::io::Result<String>>, deaf: bool) -> i
                 let keys: Vec<_> = items.iter().map(|item| &item.key).collect();
                 let text = json!({"generation": generation, "keys": keys}).to_string();
                 std::fs::write("worker-got-items", text).unwrap();
+            }
+            ToWorker::Destinations { list } => {
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(TOLD_DESTINATIONS);
+                let line = serde_json::to_string(&list).unwrap() + "\n";
+                file.unwrap().write_all(line.as_bytes()).unwrap();
             }
             _ => {}
         }
