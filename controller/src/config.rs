@@ -71,6 +71,8 @@ pub struct Config {
     pub worker: PathBuf,
     /// Whether files that do not fit are prepared.
     pub prepares: bool,
+    /// Whether the next key may be asked for at addresses that are not public, and without TLS.
+    pub key_url_private: bool,
     /// Length of the parts in which they are, s.
     pub prepare_part_s: u32,
     /// A filter for `tracing`.
@@ -142,7 +144,8 @@ impl Config {
             tls_ca_file: read.file("TLS_CA_FILE"),
             master_key: read.master_key(),
             worker: read.path_or("WORKER_PATH", surroundings.program.with_file_name("stream-worker")),
-            prepares: read.prepares(),
+            prepares: read.switch("PREPARE", true),
+            key_url_private: read.switch("KEY_URL_PRIVATE", false),
             prepare_part_s: read.prepare_part_s(),
             log_level: read.log_level(),
             log_format: read.log_format(),
@@ -249,13 +252,14 @@ impl Reader<'_> {
         Some(key)
     }
 
-    fn prepares(&mut self) -> bool {
-        match self.text("PREPARE").as_deref() {
-            None | Some("on") => true,
+    fn switch(&mut self, name: &str, usual: bool) -> bool {
+        match self.text(name).as_deref() {
+            None => usual,
+            Some("on") => true,
             Some("off") => false,
             Some(other) => {
-                self.problems.push(format!("PREPARE={other:?} must be on or off"));
-                true
+                self.problems.push(format!("{name}={other:?} must be on or off"));
+                usual
             }
         }
     }

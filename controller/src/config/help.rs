@@ -24,6 +24,8 @@ stream-controller: keeps live channels on the air. Configured by environment var
   YOUTUBE_RTMP_URL     (rtmps://a.rtmps.youtube.com:443/live2)
   FFMPEG_PATH          (ffmpeg)      5.1 or newer
   FFPROBE_PATH         (ffprobe)
+  KEY_URL_PRIVATE      on or off (off): a destination's key_url may lead to this machine and its neighbours, and be
+                       plain http
   TLS_CA_FILE          certificates to trust besides the system's, PEM
   MASTER_KEY           64 hexadecimal digits that seal stream keys (STATE_DIR/master.key, made when missing)
   WORKER_PATH          the worker program (stream-worker beside this one)

@@ -36,6 +36,8 @@ pub struct House {
     pub supervisor: Handle,
     /// Prepares files that do not fit.
     pub prepare: prepare::Handle,
+    /// Hands out the turns of trying a destination.
+    pub trials: tokio::sync::Semaphore,
     /// When the controller started.
     pub started: Instant,
     /// Why the program that should have taken our place could not.

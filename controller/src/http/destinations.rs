@@ -2,8 +2,9 @@
 
 use super::Shared;
 use super::extract::{JsonBody, Named, NamedTwo};
-use crate::engines::distribution::{self, Expected, shown::DestinationShown};
+use crate::engines::distribution::{self, Expected, shown::DestinationShown, trial::trial};
 use crate::error::Problem;
+use crate::supervisor::trial::Trial;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{ETAG, IF_MATCH, LOCATION};
@@ -63,6 +64,15 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     distribution::remove(&desk.house, &channel, &id, &expected(&headers)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// 200 with how far the way leads, whether it leads to the end or not.
+pub(super) async fn test(
+    State(desk): State<Shared>,
+    NamedTwo(channel, id): NamedTwo<ChannelId, DestinationId>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Trial>, Problem> {
+    trial(&desk.house, &channel, &id, body).await.map(Json)
 }
 
 fn one(shown: DestinationShown) -> Response {

@@ -27,6 +27,7 @@ pub fn router(desk: Shared) -> Router {
             "/api/channels/{channel}/destinations/{destination}",
             get(destinations::show).patch(destinations::change).delete(destinations::remove),
         )
+        .route("/api/channels/{channel}/destinations/{destination}/test", post(destinations::test))
         .route("/api/media/prepare", get(media_prepare::list).post(media_prepare::ask))
         .route("/api/media/cache", get(media_cache::cache))
         .route_layer(from_fn_with_state(desk.clone(), auth::require_token));

@@ -2,3 +2,5 @@
 //! neighbours, from being led elsewhere, and from taking long or much.
 
 pub mod address;
+pub mod post;
+mod tls;

@@ -17,6 +17,7 @@ pub mod seen;
 pub mod socket;
 mod spawn;
 mod told;
+pub mod trial;
 mod words;
 
 use crate::config::Config;
@@ -31,14 +32,14 @@ use state::ids::{ChannelId, Ulid};
 use state::phase::Wish;
 use state::seen::{LastWords, StreamState};
 use state::store;
-use state::wire::{Hello, ToController};
+use state::wire::{self, Hello, ToController};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use told::Told;
 
 /// Every channel is looked at this often, whatever else we were told.
@@ -78,12 +79,19 @@ pub enum Ask {
     Look,
 }
 
+/// Events on their way to whoever listens; the oldest are lost to one who is too slow.
+type Happenings = broadcast::Sender<(ChannelId, wire::Event)>;
+
+/// Most events that wait for a listener.
+const MOST_HAPPENINGS: usize = 256;
+
 type Sights = Arc<Mutex<BTreeMap<ChannelId, Sight>>>;
 
 /// The way to the supervisor.
 #[derive(Clone)]
 pub struct Handle {
     events: mpsc::Sender<Event>,
+    told: Happenings,
     sights: Sights,
     leaving: Arc<AtomicBool>,
 }
@@ -115,6 +123,12 @@ impl Handle {
         self.sights.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// What workers say has happened, from now on. Until it is kept, a worker says it again with the same run and
+    /// number.
+    pub fn events(&self) -> broadcast::Receiver<(ChannelId, wire::Event)> {
+        self.told.subscribe()
+    }
+
     /// Whether the controller is ending.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
@@ -135,6 +149,7 @@ pub struct Supervisor {
     channels: BTreeMap<ChannelId, Channel>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
+    happenings: Happenings,
     journal: mpsc::Sender<journal::Entry>,
     sights: Sights,
     leaving: bool,
@@ -162,7 +177,9 @@ pub fn open(
 ) -> anyhow::Result<(Supervisor, Handle)> {
     let (events, inbox) = mpsc::channel(256);
     let sights = Sights::default();
-    let handle = Handle { events: events.clone(), sights: sights.clone(), leaving: Arc::default() };
+    let happenings = Happenings::new(MOST_HAPPENINGS);
+    let told = happenings.clone();
+    let handle = Handle { events: events.clone(), told, sights: sights.clone(), leaving: Arc::default() };
     tokio::spawn(socket::accept(listener, events.clone()));
     let now = Instant::now();
     let mut supervisor = Supervisor {
@@ -173,6 +190,7 @@ pub fn open(
         channels: BTreeMap::new(),
         events,
         inbox,
+        happenings,
         sights,
         leaving: false,
         check_at: now + CHECK_EVERY,

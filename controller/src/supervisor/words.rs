@@ -100,6 +100,7 @@ impl Supervisor {
             ToController::Event(event) => {
                 let (kind, data) = (&event.kind, &event.data);
                 tracing::info!(channel.id = %id, run.id = %run, event.seq = event.seq, kind, %data, "worker event");
+                let _ = self.happenings.send((id.clone(), event.clone()));
                 let Some(line) = channel.line.clone() else { return };
                 let entry = Entry { channel: id.clone(), event, line };
                 if self.journal.try_send(entry).is_err() {

@@ -1,7 +1,7 @@
 //! A peer that speaks `state::wire` as a worker does, and misbehaves when told to. It is this test program itself:
 //! the script that stands in for the worker starts it with `PEER` set.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use state::ids::Ulid;
 use state::wire::{
     Cursor, DestinationSeen, DestinationState, Event, Heartbeat, Hello, HlsSeen, ItemSeen, Making, Playing,
@@ -78,6 +78,13 @@ fn perform(
             say(stream, &ToController::Log { level: "warn".into(), line });
             stream.write_all(b"{\"type\":\"dances\"}\n").unwrap();
         }
+        "session ends" => {
+            let words = json!({"destination": spec.destinations[0].id, "in_s": 60});
+            // Said again, as it is until it is kept.
+            for _ in 0..2 {
+                say(stream, &happened(spec, 1, "destination.session_ending", words.clone()));
+            }
+        }
         "tells events" => {
             for seq in [1, 1, 2] {
                 say(stream, &event(spec, seq));
@@ -129,8 +136,12 @@ fn listen(lines: impl Iterator<Item = std::io::Result<String>>, deaf: bool) -> i
 }
 
 fn event(spec: &WorkerSpec, seq: u64) -> ToController {
-    let (run, at_wall, kind) = (spec.run.clone(), state::now(), "item.started".to_owned());
-    ToController::Event(Event { run, seq, at_wall, at_media_ms: 0, kind, data: json!({"key": "a.mp4"}) })
+    happened(spec, seq, "item.started", json!({"key": "a.mp4"}))
+}
+
+fn happened(spec: &WorkerSpec, seq: u64, kind: &str, data: Value) -> ToController {
+    let (run, at_wall, kind) = (spec.run.clone(), state::now(), kind.to_owned());
+    ToController::Event(Event { run, seq, at_wall, at_media_ms: 0, kind, data })
 }
 
 fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {

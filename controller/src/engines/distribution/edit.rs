@@ -200,7 +200,7 @@ fn told_of_one(problem: Problem, at: Option<usize>) -> Problem {
     }
 }
 
-fn unknown(channel: &ChannelId, id: &DestinationId) -> Problem {
+pub(super) fn unknown(channel: &ChannelId, id: &DestinationId) -> Problem {
     Problem::not_found(format!("channel {channel} has no destination {id}"))
 }
 

@@ -6,6 +6,8 @@ mod edit;
 mod keys;
 pub(crate) mod links;
 pub mod outputs;
+pub mod rotation;
 pub mod shown;
+pub mod trial;
 
 pub use edit::{Expected, add, all, change, one, remove};
