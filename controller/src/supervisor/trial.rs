@@ -32,7 +32,7 @@ pub struct Trial {
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// `resolve`, `connect`, `tls`, `handshake`, `rtmp_connect`.
+    /// `resolve`, `connect`, `tls`, `handshake`, `rtmp`; `url` where the address cannot be used.
     pub step: String,
     /// It was done.
     pub ok: bool,
