@@ -45,6 +45,20 @@ fn published(nginx: &Nginx, key: &str, count: usize) -> Result<()> {
     })
 }
 
+/// Waits until these events of a destination are in the channel's journal.
+fn kept(controller: &Controller, id: &str, kinds: &[&str]) -> Result<()> {
+    let journal = controller.plan().state().join("channels/main/events.jsonl");
+    wait_for(&format!("{kinds:?} in the journal"), SOON, || {
+        let text = std::fs::read_to_string(&journal).context("read the journal")?;
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let kind = |event: Value| {
+            let own = event["data"]["destination"] == id;
+            event["kind"].as_str()?.strip_prefix("destination.").filter(|_| own).map(str::to_owned)
+        };
+        Ok((events.filter_map(kind).collect::<Vec<_>>() == kinds).then_some(()))
+    })
+}
+
 /// One publish, every picture, decoding times that only grow and never pause.
 fn assert_untouched(sink: &Sink, least: usize) -> Result<()> {
     assert_eq!(sink.count("publish")?, 1);
@@ -88,6 +102,7 @@ fn whatever_is_changed_on_the_air_the_others_do_not_notice() -> Result<()> {
 
     done(&controller.delete(&path("two"))?, 204);
     two_is("it is gone", &Value::is_null)?;
+    kept(&controller, "two", &["added", "live", "live", "live", "removed"])?;
     for file in ["02-b-frames.mp4", "03-audio-ends-early.mp4", "01-no-b-frames.mp4"] {
         controller.wait_until(&format!("{file} is on the air"), ROUND, |status| plays(status, file))?;
     }
