@@ -45,7 +45,8 @@ fn published(nginx: &Nginx, key: &str, count: usize) -> Result<()> {
     })
 }
 
-/// Waits until these events of a destination are in the channel's journal.
+/// Waits until these events of a destination are in the channel's journal. One that follows itself counts once: a
+/// change of the key may be over between two heartbeats.
 fn kept(controller: &Controller, id: &str, kinds: &[&str]) -> Result<()> {
     let journal = controller.plan().state().join("channels/main/events.jsonl");
     wait_for(&format!("{kinds:?} in the journal"), SOON, || {
@@ -55,7 +56,9 @@ fn kept(controller: &Controller, id: &str, kinds: &[&str]) -> Result<()> {
             let own = event["data"]["destination"] == id;
             event["kind"].as_str()?.strip_prefix("destination.").filter(|_| own).map(str::to_owned)
         };
-        Ok((events.filter_map(kind).collect::<Vec<_>>() == kinds).then_some(()))
+        let mut found: Vec<_> = events.filter_map(kind).collect();
+        found.dedup();
+        Ok((found == kinds).then_some(()))
     })
 }
 
@@ -102,7 +105,7 @@ fn whatever_is_changed_on_the_air_the_others_do_not_notice() -> Result<()> {
 
     done(&controller.delete(&path("two"))?, 204);
     two_is("it is gone", &Value::is_null)?;
-    kept(&controller, "two", &["added", "live", "live", "live", "removed"])?;
+    kept(&controller, "two", &["added", "live", "removed", "added", "live", "removed"])?;
     for file in ["02-b-frames.mp4", "03-audio-ends-early.mp4", "01-no-b-frames.mp4"] {
         controller.wait_until(&format!("{file} is on the air"), ROUND, |status| plays(status, file))?;
     }

@@ -95,7 +95,8 @@ fn shown(
     beat: Option<&Heartbeat>,
 ) -> DestinationShown {
     let saved = &wanted.shown;
-    let seen = seen(beat, &saved.id);
+    // The newest heartbeat may be older than the wish.
+    let seen = seen(beat, &saved.id).filter(|_| saved.enabled);
     let state = seen.map_or(DestinationState::Idle, |seen| seen.state);
     let figure = |of: fn(&DestinationSeen) -> u64| seen.map_or(0, of);
     DestinationShown {
@@ -139,7 +140,8 @@ fn seen<'a>(beat: Option<&'a Heartbeat>, id: &DestinationId) -> Option<&'a Desti
 }
 
 fn linked(second: &Destination, beat: Option<&Heartbeat>) -> Linked {
-    let state = seen(beat, &second.id).map_or(DestinationState::Idle, |seen| seen.state);
+    let seen = seen(beat, &second.id).filter(|_| second.enabled);
+    let state = seen.map_or(DestinationState::Idle, |seen| seen.state);
     Linked { id: second.id.clone(), state, accepted: state == DestinationState::Live }
 }
 
