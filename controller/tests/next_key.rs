@@ -9,13 +9,16 @@ use house::{House, wait_for};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 const ALL: &str = "/api/channels/main/destinations";
 
-/// Something that hands out keys: the n-th request gets the n-th answer, and the last one for ever.
+/// Something that hands out keys: the n-th request gets the n-th answer, and the last one for ever; while it is shut,
+/// everybody gets the first one.
 struct Hook {
     url: String,
+    shut: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -24,7 +27,8 @@ impl Hook {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hooks/s3cret-hook", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let kept = asked.clone();
+        let shut = Arc::new(AtomicBool::new(false));
+        let (kept, closed) = (asked.clone(), shut.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -40,12 +44,13 @@ impl Hook {
                     kept.push(String::from_utf8(bytes).unwrap());
                     kept.len()
                 };
+                let count = if closed.load(Ordering::Relaxed) { 1 } else { count };
                 let (status, body) = answers[count.min(answers.len()) - 1];
                 let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                 let _ = stream.write_all(answer.as_bytes());
             }
         });
-        Self { url, asked }
+        Self { url, shut, asked }
     }
 
     fn asked(&self) -> Vec<String> {
@@ -95,6 +100,30 @@ fn the_next_key_is_asked_for_saved_and_told() {
     for text in [saved, house.log(), house.get(ALL).json().to_string()] {
         assert!(!text.contains("s3cret"), "{text}");
     }
+}
+
+#[test]
+fn a_controller_that_is_killed_on_the_way_leaves_the_search_to_the_next_one() {
+    let hook = Hook::start(&[(500, ""), (200, r#"{"stream_key": "s3cret-next"}"#)]);
+    hook.shut.store(true, Ordering::Relaxed);
+    let mut house = nearing_its_end(&hook, true);
+    wait_for("the first request", || (!hook.asked().is_empty()).then_some(()));
+    let journal = house.state("channels/main/events.jsonl");
+    let kept = || std::fs::read_to_string(&journal).is_ok_and(|text| text.contains("session_ending"));
+    wait_for("the event in the journal", || kept().then_some(()));
+    house.signal("KILL");
+    house.ended();
+    let before = hook.asked().len();
+    hook.shut.store(false, Ordering::Relaxed);
+    house.start();
+    let next = |list: &Value| list[0]["key"] == "s3cret-next";
+    wait_for("the next key", || house.told_destinations().pop().filter(next));
+    // And it is not looked for once more.
+    house.signal("KILL");
+    house.ended();
+    house.start();
+    house.wait_until("the worker is heard", |status| status["last_heartbeat"].is_string());
+    assert!(hook.asked().len() <= before + 1, "{:#?}", hook.asked());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Where a channel is sent.
 
+use crate::Timestamp;
 use crate::ids::DestinationId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,6 +19,9 @@ pub struct Destination {
     /// The stream key, sealed ([`crate::seal`]); absent where the URL is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_key: Option<String>,
+    /// When a key was last given for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyed_at: Option<Timestamp>,
     /// The platform's second way in, same form as `url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_url: Option<String>,
@@ -60,6 +64,7 @@ impl Destination {
             platform,
             url: url.into(),
             sealed_key: None,
+            keyed_at: None,
             backup_url: None,
             linked_to: None,
             boundary: Boundary::default(),

@@ -8,7 +8,7 @@ pub mod backoff;
 pub mod brief;
 mod channel;
 pub mod greeting;
-mod journal;
+pub(crate) mod journal;
 pub mod process;
 #[cfg(test)]
 mod properties;

@@ -43,7 +43,7 @@ fn work(behaviour: &str, channel: &str, run: &str, socket: &str) -> i32 {
     std::fs::write("worker-was-told", &first).unwrap();
     let mut code = perform(behaviour, &spec, &mut stream, lines);
     hello.briefed = true;
-    while behaviour == "redial" && code != 0 {
+    while ["redial", "session ends"].contains(&behaviour) && code != 0 {
         std::thread::sleep(Duration::from_millis(100));
         let Ok(again) = UnixStream::connect(socket) else { continue };
         stream = again;
@@ -78,7 +78,9 @@ fn perform(
             say(stream, &ToController::Log { level: "warn".into(), line });
             stream.write_all(b"{\"type\":\"dances\"}\n").unwrap();
         }
-        "session ends" => {
+        // Once in its life: whoever was told has to remember.
+        "session ends" if !std::fs::exists("worker-said-so").unwrap() => {
+            std::fs::write("worker-said-so", b"").unwrap();
             let words = json!({"destination": spec.destinations[0].id, "in_s": 60});
             // Said again, as it is until it is kept.
             for _ in 0..2 {

@@ -8,6 +8,7 @@ use crate::engines::fields::Fields;
 use crate::outbound::address;
 use crate::wishes::destinations::{Keyring, key_problem};
 use serde_json::{Map, Value};
+use state::Timestamp;
 use state::channel::{FieldProblem, ingest_url_problem};
 use state::destination::{Boundary, Destination, Platform};
 use state::ids::{ChannelId, DestinationId};
@@ -40,6 +41,8 @@ pub struct Place<'a> {
     pub pointer: String,
     /// Seals its key.
     pub keyring: &'a Keyring,
+    /// When.
+    pub now: Timestamp,
 }
 
 /// Reads one destination at `pointer`.
@@ -146,6 +149,7 @@ impl Said {
             name: old.map_or_else(|| id.to_string(), |old| old.name.clone()),
             other: old.map_or_else(Map::new, |old| old.other.clone()),
             sealed_key_url: old.and_then(|old| old.sealed_key_url.clone()),
+            keyed_at: old.and_then(|old| old.keyed_at),
             ..Destination::new(id, platform, url.unwrap_or_default())
         };
         self.lay_over(fresh, old, others, place, problems)
@@ -182,6 +186,9 @@ impl Said {
         put(&mut new.boundary, self.boundary);
         put(&mut new.max_session_s, self.max_session_s);
         put(&mut new.enabled, self.enabled);
+        if matches!(self.key, Some(Some(_))) {
+            new.keyed_at = Some(place.now);
+        }
         if let Some(url) = self.key_url {
             new.sealed_key_url = url.map(|url| place.keyring.seal_key_url(place.channel, &new.id, &url));
         }

@@ -60,7 +60,7 @@ pub async fn add(house: &House, channel: &ChannelId, body: Value) -> Result<Dest
         let words = format!("channel {channel} has a destination {id} already; change it with PATCH");
         return Err(Problem::conflict("destination-exists", words));
     }
-    let place = Place { channel, pointer: String::new(), keyring: &house.keyring };
+    let place = here(house, channel);
     let new = said.whole(id.clone(), None, &wish.destinations, &place, &mut problems);
     wish.destinations.push(new);
     save(house, turn, wish, &id, problems).await?;
@@ -85,7 +85,7 @@ pub async fn change(
     let said = said.ok_or_else(|| Problem::invalid(std::mem::take(&mut problems)))?;
     let (turn, mut wish) = take(house, channel).await?;
     let at = saved(house, &wish, id, expected)?;
-    let place = Place { channel, pointer: String::new(), keyring: &house.keyring };
+    let place = here(house, channel);
     let others: Vec<Destination> =
         wish.destinations.iter().filter(|other| other.id != *id).cloned().collect();
     let new = said.over(&wish.destinations[at], &others, &place, &mut problems);
@@ -115,6 +115,11 @@ pub async fn remove(
     save(house, turn, wish, id, Vec::new()).await?;
     tracing::info!(channel.id = %channel, destination.id = %id, "destination removed");
     Ok(())
+}
+
+/// A body that is one destination.
+fn here<'a>(house: &'a House, channel: &'a ChannelId) -> Place<'a> {
+    Place { channel, pointer: String::new(), keyring: &house.keyring, now: state::now() }
 }
 
 async fn take<'a>(house: &'a House, channel: &ChannelId) -> Result<(Turn<'a>, StreamConfig), Problem> {

@@ -4,9 +4,11 @@
 use super::{Expected, change};
 use crate::engines::House;
 use crate::outbound::post::{Policy, post};
+use crate::supervisor::journal;
 use crate::wishes::destinations::key_problem;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use state::Timestamp;
 use state::channel::ingest_url_problem;
 use state::destination::Destination;
 use state::ids::{ChannelId, DestinationId, Ulid};
@@ -34,8 +36,6 @@ const LONGEST: Duration = Duration::from_secs(3600);
 struct Ending {
     channel: ChannelId,
     destination: DestinationId,
-    /// Which event said so.
-    said: (Ulid, u64),
     until: Instant,
 }
 
@@ -67,51 +67,80 @@ struct Answer {
 
 type Place = (ChannelId, DestinationId);
 
+/// Sessions that are worked on.
+struct Rotations {
+    house: Arc<House>,
+    /// The event that each place was last worked on for.
+    known: HashMap<Place, (Ulid, u64)>,
+    busy: Vec<Place>,
+    under_way: JoinSet<Place>,
+}
+
 /// Listens to the workers for as long as the controller lives.
 pub async fn run(house: Arc<House>) {
     let mut events = house.supervisor.events();
-    let mut known: HashMap<Place, (Ulid, u64)> = HashMap::new();
-    let mut under_way: JoinSet<Place> = JoinSet::new();
-    let mut busy: Vec<Place> = Vec::new();
+    let (known, busy, under_way) = (HashMap::new(), Vec::new(), JoinSet::new());
+    let mut rotations = Rotations { house, known, busy, under_way };
+    rotations.take_up().await;
     loop {
         tokio::select! {
             heard = events.recv() => match heard {
-                Ok((channel, event)) => {
-                    let Some(ending) = ending(&house, channel, &event) else { continue };
-                    let place = (ending.channel.clone(), ending.destination.clone());
-                    // An event is said again until it is kept.
-                    let news = known.get(&place).is_none_or(|(run, seq)| *run != ending.said.0 || *seq < ending.said.1);
-                    if news && !busy.contains(&place) {
-                        known.insert(place.clone(), ending.said.clone());
-                        busy.push(place);
-                        under_way.spawn(rotate(house.clone(), ending));
-                    }
-                }
+                Ok((channel, event)) => rotations.hear(channel, &event),
                 Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events of workers were missed"),
                 Err(RecvError::Closed) => return,
             },
-            Some(done) = under_way.join_next() => {
-                match done {
-                    Ok(place) => busy.retain(|other| *other != place),
-                    Err(error) => tracing::error!(%error, "the search for a key ended badly"),
-                }
-            }
+            Some(done) = rotations.under_way.join_next() => match done {
+                Ok(place) => rotations.busy.retain(|other| *other != place),
+                Err(error) => tracing::error!(%error, "the search for a key ended badly"),
+            },
         }
     }
 }
 
-/// What an event says about a session. Of two ingests that are linked, the first one has the key.
-fn ending(house: &House, channel: ChannelId, event: &Event) -> Option<Ending> {
+impl Rotations {
+    /// What the controller before this one heard, and did not live to finish.
+    async fn take_up(&mut self) {
+        for channel in
+            self.house.wishes.ids().into_iter().filter(|id| self.house.wishes.is_on(id)).collect::<Vec<_>>()
+        {
+            let folder = self.house.config.channel_dir(&channel);
+            match crate::off_thread(move || journal::recent(&folder)).await {
+                Ok(events) => events.iter().for_each(|event| self.hear(channel.clone(), event)),
+                Err(error) => tracing::warn!(channel.id = %channel, %error, "the events cannot be read"),
+            }
+        }
+    }
+
+    fn hear(&mut self, channel: ChannelId, event: &Event) {
+        let Some(ending) = ending(&self.house, channel, event, state::now()) else { return };
+        let place = (ending.channel.clone(), ending.destination.clone());
+        // An event is said again until it is kept.
+        let known = self.known.get(&place).is_some_and(|(run, seq)| *run == event.run && *seq >= event.seq);
+        if !known && !self.busy.contains(&place) {
+            self.known.insert(place.clone(), (event.run.clone(), event.seq));
+            self.busy.push(place);
+            self.under_way.spawn(rotate(self.house.clone(), ending));
+        }
+    }
+}
+
+/// What an event says about a session that has still some time, and no newer key. Of two ingests that are linked, the
+/// first one has the key.
+fn ending(house: &House, channel: ChannelId, event: &Event, now: Timestamp) -> Option<Ending> {
     if event.kind != KIND {
         return None;
     }
     let words: Words = serde_json::from_value(event.data.clone()).ok()?;
     let wish = house.wishes.get(&channel)?;
-    let saved = wish.destinations.iter().find(|saved| saved.id == words.destination)?;
-    let destination = saved.linked_to.clone().unwrap_or_else(|| saved.id.clone());
-    let left = Duration::from_secs(words.in_s).min(LONGEST);
-    let said = (event.run.clone(), event.seq);
-    Some(Ending { channel, destination, said, until: Instant::now() + left })
+    let find = |id: &DestinationId| wish.destinations.iter().find(|saved| saved.id == *id);
+    let said = find(&words.destination)?;
+    let first = said.linked_to.as_ref().map_or(Some(said), find)?;
+    if first.keyed_at.is_some_and(|at| at > event.at_wall) {
+        return None;
+    }
+    let age = u64::try_from(now.as_second() - event.at_wall.as_second()).unwrap_or(0);
+    let left = Duration::from_secs(words.in_s).min(LONGEST).checked_sub(Duration::from_secs(age))?;
+    Some(Ending { channel, destination: first.id.clone(), until: Instant::now() + left })
 }
 
 /// Asks until there is a key or the session is over.

@@ -19,6 +19,8 @@ pub struct DestinationShown {
     name: String,
     platform: Platform,
     url: String,
+    /// When a key was last given for it.
+    keyed_at: Option<Timestamp>,
     backup_url: Option<String>,
     /// The destination whose second ingest this is.
     linked_to: Option<DestinationId>,
@@ -104,6 +106,7 @@ fn shown(
         name: saved.name.clone(),
         platform: saved.platform,
         url: mask::url(&saved.url),
+        keyed_at: saved.keyed_at,
         backup_url: saved.backup_url.as_deref().map(mask::url),
         linked_to: saved.linked_to.clone(),
         boundary: saved.boundary,

@@ -223,7 +223,8 @@ fn replaced(
     for (i, said) in firsts.into_iter().chain(seconds) {
         let id = said.id_beside(&[]);
         let old = wish.destinations.iter().find(|old| old.id == id);
-        let place = Place { channel: &wish.id, pointer: format!("/destinations/{i}"), keyring };
+        let pointer = format!("/destinations/{i}");
+        let place = Place { channel: &wish.id, pointer, keyring, now: state::now() };
         let new = said.whole(id, old, &known, &place, problems);
         known.push(new.clone());
         placed.push((i, new));
@@ -292,8 +293,7 @@ mod tests {
 
     fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
         use proptest::prelude::*;
-        let names =
-            "channel|media|loop|name|profile|width|fps|hls|enabled|destinations|id|url|stream_key|platform|x";
+        let names = "channel|media|loop|name|profile|width|fps|hls|enabled|destinations|id|url|stream_key|platform|backup_url|linked_to|key_url|x";
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
