@@ -61,6 +61,7 @@ impl Hook {
 /// On the air with a destination whose session is about to end.
 fn nearing_its_end(hook: &Hook, private: bool) -> House {
     let mut house = House::furnished("session ends");
+    house.set("LOG_LEVEL", "trace");
     if private {
         house.set("KEY_URL_PRIVATE", "on");
     }

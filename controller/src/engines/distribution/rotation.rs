@@ -12,6 +12,7 @@ use state::Timestamp;
 use state::channel::ingest_url_problem;
 use state::destination::Destination;
 use state::ids::{ChannelId, DestinationId, Ulid};
+use state::phase::Wish;
 use state::secret::Secret;
 use state::wire::Event;
 use std::collections::HashMap;
@@ -86,7 +87,8 @@ pub async fn run(house: Arc<House>) {
         tokio::select! {
             heard = events.recv() => match heard {
                 Ok((channel, event)) => rotations.hear(channel, &event),
-                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events of workers were missed"),
+                // What was missed is in the journal.
+                Err(RecvError::Lagged(_)) => rotations.take_up().await,
                 Err(RecvError::Closed) => return,
             },
             Some(done) = rotations.under_way.join_next() => match done {
@@ -100,9 +102,9 @@ pub async fn run(house: Arc<House>) {
 impl Rotations {
     /// What the controller before this one heard, and did not live to finish.
     async fn take_up(&mut self) {
-        for channel in
-            self.house.wishes.ids().into_iter().filter(|id| self.house.wishes.is_on(id)).collect::<Vec<_>>()
-        {
+        let wishes = self.house.wishes.all().into_iter().filter(|wish| wish.wish == Wish::On);
+        let wanted: Vec<ChannelId> = wishes.map(|wish| wish.id).collect();
+        for channel in wanted {
             let folder = self.house.config.channel_dir(&channel);
             match crate::off_thread(move || journal::recent(&folder)).await {
                 Ok(events) => events.iter().for_each(|event| self.hear(channel.clone(), event)),
