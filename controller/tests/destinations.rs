@@ -208,6 +208,24 @@ fn a_change_of_something_else_than_was_read_is_refused() {
 }
 
 #[test]
+fn a_dashboard_of_a_named_origin_may_change_and_remove() {
+    let mut house = House::furnished("play");
+    house.set("CORS_ORIGINS", "https://dash.example").start();
+    for method in ["PATCH", "DELETE"] {
+        let headers = [
+            ("Origin", "https://dash.example"),
+            ("Access-Control-Request-Method", method),
+            ("Access-Control-Request-Headers", "authorization,if-match"),
+        ];
+        let answer = house.request("OPTIONS", &path("one"), &headers, b"");
+        let allowed = answer.header("access-control-allow-methods").unwrap();
+        assert!(allowed.contains(method), "{allowed}");
+        let headers = answer.header("access-control-allow-headers").unwrap();
+        assert!(headers.contains("if-match"), "{headers}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_its_place() {
     let house = House::with_worker("play");
     assert_eq!(house.post(ALL, custom("one", "s3cret-one")).status, 201);

@@ -67,7 +67,9 @@ fn no_more_than_two_are_tried_at_once_and_a_caller_that_leaves_ends_its_trial() 
     };
     let callers = [call(), call()];
     wait_for("two trials", || (begun() == 2).then_some(()));
-    house.post(TEST, json!({})).problem(429);
+    let busy = house.post(TEST, json!({}));
+    busy.problem(429);
+    assert_eq!(busy.header("retry-after"), Some("5"));
     drop(callers);
     wait_for("the end of both", || children(&house).is_empty().then_some(()));
     fs::write(house.state("go"), "").unwrap();

@@ -4,10 +4,9 @@ use super::Shared;
 use super::extract::{JsonBody, Named, NamedTwo};
 use crate::engines::distribution::{self, Expected, shown::DestinationShown, trial::trial};
 use crate::error::Problem;
-use crate::supervisor::trial::Trial;
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{ETAG, IF_MATCH, LOCATION};
+use axum::http::header::{ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -71,8 +70,12 @@ pub(super) async fn test(
     State(desk): State<Shared>,
     NamedTwo(channel, id): NamedTwo<ChannelId, DestinationId>,
     JsonBody(body): JsonBody,
-) -> Result<Json<Trial>, Problem> {
-    trial(&desk.house, &channel, &id, body).await.map(Json)
+) -> Response {
+    match trial(&desk.house, &channel, &id, body).await {
+        Ok(trial) => Json(trial).into_response(),
+        Err(busy) if busy.status == 429 => ([(RETRY_AFTER, "5")], busy).into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 fn one(shown: DestinationShown) -> Response {
