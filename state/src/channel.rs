@@ -172,6 +172,10 @@ fn destination_problems(destination: &Destination, index: usize) -> Vec<FieldPro
     if destination.name.chars().count() > 100 {
         found.push(FieldProblem::at(at("name"), "must not be longer than 100 characters"));
     }
+    if destination.linked_to.is_some() && destination.sealed_key_url.is_some() {
+        let words = "must be given to the first ingest: the key of both comes from there";
+        found.push(FieldProblem::at(at("key_url"), words));
+    }
     if destination.max_session_s.is_some_and(|s| !(SHORTEST_SESSION_S..=LONGEST_SESSION_S).contains(&s)) {
         let words = format!("must be {SHORTEST_SESSION_S} to {LONGEST_SESSION_S} seconds, or null");
         found.push(FieldProblem::at(at("max_session_s"), words));
@@ -293,11 +297,13 @@ mod tests {
         assert!(config.problems().is_empty());
         config.destinations.extend([of("c", Some("b")), of("d", Some("d")), of("e", Some("x"))]);
         config.destinations[0].max_session_s = Some(5);
+        config.destinations[1].sealed_key_url = Some("v1.x".into());
         let pointers: Vec<_> = config.problems().into_iter().map(|p| p.pointer).collect();
         assert_eq!(
             pointers,
             [
                 "/destinations/0/max_session_s",
+                "/destinations/1/key_url",
                 "/destinations/2/linked_to",
                 "/destinations/3/linked_to",
                 "/destinations/4/linked_to"
