@@ -15,6 +15,7 @@
 
 use crate::config::{Config, LogFormat};
 use crate::engines::House;
+use crate::engines::distribution::{rotation, trial};
 use crate::engines::health::{Checkup, missing, notices};
 use crate::http::segments::{MOST, Segments};
 use crate::http::{Desk, Shared, router, serve};
@@ -74,6 +75,7 @@ async fn live(config: Arc<Config>, successor: Successor) -> anyhow::Result<()> {
     tell(&desk, &doors).await?;
     let mut workers = tokio::spawn(supervisor.run());
     let preparing = tokio::spawn(preparer.run());
+    let rotating = tokio::spawn(rotation::run(desk.house.clone()));
     let mut api = Api::open(&doors, &desk)?;
     let (address, version) = (doors.http.local_addr()?, env!("CARGO_PKG_VERSION"));
     tracing::info!(%address, version, program = %successor.program().display(), "listening");
@@ -94,6 +96,7 @@ async fn live(config: Arc<Config>, successor: Successor) -> anyhow::Result<()> {
         notifier.ready("listening; the reload failed");
     }
     pulse.abort();
+    rotating.abort();
     prepare.leave();
     if tokio::time::timeout(LEAVE_WITHIN, preparing).await.is_err() {
         tracing::error!("a job that prepares a file does not end");
@@ -192,11 +195,16 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
         briefing,
         supervisor: handle,
         prepare,
+        trials: tokio::sync::Semaphore::new(trial::MOST),
         started: Instant::now(),
         checkup: Checkup::default(),
         reload_failed: Mutex::default(),
     };
-    Ok((Arc::new(Desk { house, token, segments: Segments::new(MOST) }), supervisor, preparer))
+    Ok((
+        Arc::new(Desk { house: Arc::new(house), token, segments: Segments::new(MOST) }),
+        supervisor,
+        preparer,
+    ))
 }
 
 /// Says what is missing, and leaves the address for whoever asked for port 0.

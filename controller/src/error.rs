@@ -31,7 +31,7 @@ struct Body<'a> {
 }
 
 /// Every kind: status, name, title.
-const KINDS: [(u16, &str, &str); 17] = [
+const KINDS: [(u16, &str, &str); 18] = [
     (400, "bad-request", "Bad request"),
     (401, "unauthorized", "Unauthorized"),
     (403, "forbidden", "Forbidden"),
@@ -40,6 +40,7 @@ const KINDS: [(u16, &str, &str); 17] = [
     (408, "timeout", "Request timeout"),
     (409, "conflict", "Conflict"),
     (411, "length-required", "Length required"),
+    (412, "precondition-failed", "Precondition failed"),
     (413, "too-large", "Content too large"),
     (414, "uri-too-long", "URI too long"),
     (415, "unsupported-media-type", "Unsupported media type"),
@@ -54,7 +55,7 @@ const KINDS: [(u16, &str, &str); 17] = [
 impl Problem {
     /// A problem of the kind that belongs to `status`.
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
-        let fallback = if status < 500 { KINDS[0] } else { KINDS[15] };
+        let fallback = if status < 500 { KINDS[0] } else { KINDS[16] };
         let (_, kind, title) = KINDS.into_iter().find(|k| k.0 == status).unwrap_or(fallback);
         Self { status, kind, title, detail: detail.into(), errors: Vec::new() }
     }

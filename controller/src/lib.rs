@@ -11,6 +11,7 @@ pub mod http;
 pub mod machine;
 pub mod media;
 pub mod notify;
+pub mod outbound;
 pub mod prepare;
 pub mod successor;
 pub mod supervisor;

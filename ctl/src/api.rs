@@ -56,6 +56,24 @@ impl Api {
         self.answer(request.header("Content-Type", "application/json").send(body.to_string()))
     }
 
+    /// Changes something.
+    ///
+    /// # Errors
+    /// The controller's own words, or why it was not reached.
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let request = self.agent.patch(self.url(path)).header("Authorization", self.bearer());
+        self.answer(request.header("Content-Type", "application/json").send(body.to_string()))
+    }
+
+    /// Removes something.
+    ///
+    /// # Errors
+    /// The controller's own words, or why it was not reached.
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, String> {
+        let request = self.agent.delete(self.url(path)).header("Authorization", self.bearer());
+        self.answer(request.call())
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -74,6 +92,30 @@ impl Api {
         if status.is_success() {
             return Ok(value);
         }
-        Err(value["detail"].as_str().map_or_else(|| format!("{address} answered {status}"), str::to_owned))
+        Err(refusal(&value).unwrap_or_else(|| format!("{address} answered {status}")))
+    }
+}
+
+/// The words of a refusal: every field that is wrong, or what there is to say.
+fn refusal(problem: &Value) -> Option<String> {
+    let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of = |error: &Value| Some(format!("{} {}", error["pointer"].as_str()?, error["detail"].as_str()?));
+    let fields: Vec<String> = errors.iter().filter_map(of).collect();
+    if fields.len() > 1 { Some(fields.join("; ")) } else { problem["detail"].as_str().map(str::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_refusal_names_every_field() {
+        let one = json!({"detail": "/url is needed", "errors": [{"pointer": "/url", "detail": "is needed"}]});
+        assert_eq!(refusal(&one).as_deref(), Some("/url is needed"));
+        let two = json!({"detail": "2 fields are wrong", "errors": [
+            {"pointer": "/url", "detail": "is needed"}, {"pointer": "/id", "detail": "is odd"}]});
+        assert_eq!(refusal(&two).as_deref(), Some("/url is needed; /id is odd"));
+        assert_eq!(refusal(&Value::Null), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What may be said on the command line.
 
 use clap::{Parser, Subcommand};
+use state::ids::{ChannelId, DestinationId};
 use std::path::PathBuf;
 
 /// The command line of stream-controller.
@@ -21,7 +22,7 @@ pub(crate) struct Args {
 const AFTER: &str = "\
 Environment: STORAGE_PROVIDER (local, r2 or s3), STORAGE_LOCAL_DIR, STORAGE_BUCKET, STORAGE_ACCOUNT_ID, \
 STORAGE_ENDPOINT, STORAGE_REGION, STORAGE_ACCESS_KEY_ID, STORAGE_SECRET_ACCESS_KEY, STORAGE_PREFIX, TLS_CA_FILE, \
-FFPROBE_PATH; for prepare also STATE_DIR and CONTROLLER_BIND; the same as the controller's. Secrets may be files in CREDENTIALS_DIRECTORY instead.
+FFPROBE_PATH; for prepare and destination also STATE_DIR and CONTROLLER_BIND; the same as the controller's. Secrets may be files in CREDENTIALS_DIRECTORY instead.
 Exit codes: 0 done, 1 something failed, 2 called or configured wrongly.";
 
 /// Rooms of the house.
@@ -33,6 +34,90 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Media,
     },
+    /// Where a channel is sent; asks the running controller
+    Destination {
+        /// Of this channel
+        #[arg(long, global = true, value_name = "ID", default_value = "main")]
+        channel: ChannelId,
+        /// What to do with them.
+        #[command(subcommand)]
+        action: Destination,
+    },
+}
+
+/// What can be done with destinations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Destination {
+    /// List them, with how they do
+    List,
+    /// Add one; on the air it begins at its next keyframe
+    Add {
+        /// Its name in the channel; one is made up otherwise
+        #[arg(long, value_name = "ID")]
+        id: Option<DestinationId>,
+        /// What it is.
+        #[command(flatten)]
+        fields: Box<DestinationFields>,
+    },
+    /// Change what is named of one; the others notice nothing
+    Set {
+        /// As list shows it
+        id: DestinationId,
+        /// What it shall be.
+        #[command(flatten)]
+        fields: Box<DestinationFields>,
+    },
+    /// Remove one, and those that are linked to it
+    Remove {
+        /// As list shows it
+        id: DestinationId,
+    },
+    /// Try the way to one without publishing
+    Test {
+        /// As list shows it
+        id: DestinationId,
+        /// Its other way in
+        #[arg(long)]
+        backup: bool,
+    },
+}
+
+/// What a destination is.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct DestinationFields {
+    /// What people call it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+    /// youtube, facebook, twitch or custom
+    #[arg(long, value_name = "P")]
+    pub(crate) platform: Option<String>,
+    /// rtmps://host[:port]/app, without the stream key
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// File that holds the stream key; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Another way in, tried when the first fails; an empty text is none
+    #[arg(long, value_name = "URL")]
+    pub(crate) backup_url: Option<String>,
+    /// The destination whose second ingest this is; an empty text is none
+    #[arg(long, value_name = "ID")]
+    pub(crate) linked_to: Option<String>,
+    /// continuous, uniform or reconnect
+    #[arg(long, value_name = "B")]
+    pub(crate) boundary: Option<String>,
+    /// Longest session in seconds; 0 is the platform's own limit
+    #[arg(long, value_name = "S")]
+    pub(crate) max_session_s: Option<u64>,
+    /// File that holds the address that hands out the next key; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_url_file: Option<PathBuf>,
+    /// Want it
+    #[arg(long, conflicts_with = "disable")]
+    pub(crate) enable: bool,
+    /// Do not want it for now
+    #[arg(long)]
+    pub(crate) disable: bool,
 }
 
 /// What can be done with media.

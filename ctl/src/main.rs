@@ -6,6 +6,7 @@
 
 mod api;
 mod args;
+mod destination;
 mod environment;
 mod media;
 mod show;
@@ -56,6 +57,9 @@ async fn run(args: Args) -> Outcome {
         }
     };
     match args.command {
+        Command::Destination { channel, action } => {
+            destination::run(action, &channel, &surroundings, args.json)
+        }
         Command::Media { action } => media::run(action, &surroundings, args.json).await,
     }
 }

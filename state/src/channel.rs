@@ -1,6 +1,6 @@
 //! The wish: a channel's configuration as it is kept in `channels/<id>/stream_config.json`.
 
-use crate::destination::Destination;
+use crate::destination::{Destination, LONGEST_SESSION_S, SHORTEST_SESSION_S};
 use crate::ids::{ChannelId, ClientId, PublicId, Ulid};
 use crate::phase::Wish;
 use crate::playlist::Playlist;
@@ -150,6 +150,7 @@ impl StreamConfig {
         }
         for (i, destination) in self.destinations.iter().enumerate() {
             found.extend(destination_problems(destination, i));
+            found.extend(link_problem(destination, &self.destinations, i));
             if self.destinations[..i].iter().any(|earlier| earlier.id == destination.id) {
                 found
                     .push(FieldProblem::at(format!("/destinations/{i}/id"), "is used twice in this channel"));
@@ -171,7 +172,29 @@ fn destination_problems(destination: &Destination, index: usize) -> Vec<FieldPro
     if destination.name.chars().count() > 100 {
         found.push(FieldProblem::at(at("name"), "must not be longer than 100 characters"));
     }
+    if destination.linked_to.is_some() && destination.sealed_key_url.is_some() {
+        let words = "must be given to the first ingest: the key of both comes from there";
+        found.push(FieldProblem::at(at("key_url"), words));
+    }
+    if destination.max_session_s.is_some_and(|s| !(SHORTEST_SESSION_S..=LONGEST_SESSION_S).contains(&s)) {
+        let words = format!("must be {SHORTEST_SESSION_S} to {LONGEST_SESSION_S} seconds, or null");
+        found.push(FieldProblem::at(at("max_session_s"), words));
+    }
     found
+}
+
+/// A second ingest follows a first one, and nothing follows a second one.
+fn link_problem(destination: &Destination, all: &[Destination], index: usize) -> Option<FieldProblem> {
+    let first = destination.linked_to.as_ref()?;
+    let words = match all.iter().find(|other| other.id == *first) {
+        Some(other) if other.id == destination.id => "must name another destination".to_owned(),
+        Some(other) if other.linked_to.is_some() => {
+            format!("must not name {first}, which is linked to another one itself")
+        }
+        Some(_) => return None,
+        None => format!("must name a saved destination of this channel; there is no {first}"),
+    };
+    Some(FieldProblem::at(format!("/destinations/{index}/linked_to"), words))
 }
 
 /// Why `url` cannot be an ingest address; `None` when it can.
@@ -235,6 +258,7 @@ impl store::Document for StreamConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::Platform;
 
     #[test]
     fn ingest_urls_are_checked_with_a_reason() {
@@ -260,6 +284,31 @@ mod tests {
         ] {
             assert!(ingest_url_problem(bad).is_some(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_second_ingest_follows_a_first_one_only() {
+        let mut config = StreamConfig::new(ChannelId::main());
+        let of = |id: &str, first: Option<&str>| Destination {
+            linked_to: first.map(|id| id.parse().unwrap()),
+            ..Destination::new(id.parse().unwrap(), Platform::Custom, "rtmp://h/app")
+        };
+        config.destinations = vec![of("a", None), of("b", Some("a"))];
+        assert!(config.problems().is_empty());
+        config.destinations.extend([of("c", Some("b")), of("d", Some("d")), of("e", Some("x"))]);
+        config.destinations[0].max_session_s = Some(5);
+        config.destinations[1].sealed_key_url = Some("v1.x".into());
+        let pointers: Vec<_> = config.problems().into_iter().map(|p| p.pointer).collect();
+        assert_eq!(
+            pointers,
+            [
+                "/destinations/0/max_session_s",
+                "/destinations/1/key_url",
+                "/destinations/2/linked_to",
+                "/destinations/3/linked_to",
+                "/destinations/4/linked_to"
+            ]
+        );
     }
 
     #[test]

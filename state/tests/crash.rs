@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use state::atomic::Step;
 use state::channel::StreamConfig;
-use state::destination::{Boundary, Destination, Platform};
+use state::destination::{Destination, Platform};
 use state::ids::ChannelId;
 use state::phase::Wish;
 use state::store;
@@ -31,15 +31,10 @@ fn updates() -> impl Strategy<Value = Vec<Update>> {
 
 fn changed(config: &StreamConfig, update: &Update) -> StreamConfig {
     let destination = |n: usize| Destination {
-        id: format!("d{n}").parse().unwrap(),
         name: update.name.clone(),
-        platform: Platform::Custom,
-        url: "rtmp://host/app".into(),
         sealed_key: Some("v1.x".into()),
-        backup_url: None,
-        boundary: Boundary::Continuous,
         enabled: update.on,
-        other: serde_json::Map::new(),
+        ..Destination::new(format!("d{n}").parse().unwrap(), Platform::Custom, "rtmp://host/app")
     };
     let wish = if update.on { Wish::On } else { Wish::Off };
     let destinations = (0..update.destinations).map(destination).collect();

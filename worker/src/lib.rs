@@ -12,6 +12,7 @@ pub mod prepare;
 pub mod programme;
 pub mod report;
 pub mod retry;
+pub mod roll_call;
 pub mod session;
 pub mod source;
 pub mod splice;

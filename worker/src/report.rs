@@ -4,6 +4,7 @@ use crate::air::{Air, Happened};
 use crate::output::Outputs;
 use crate::output::rtmp::News;
 use crate::programme::Programme;
+use crate::roll_call::RollCall;
 use serde_json::{Value, json};
 use state::Timestamp;
 use state::ids::Ulid;
@@ -22,6 +23,7 @@ pub struct Report {
     waiting: Vec<Event>,
     playing: Playing,
     since: Timestamp,
+    roll: RollCall,
 }
 
 impl Report {
@@ -37,6 +39,7 @@ impl Report {
             waiting: Vec::new(),
             playing,
             since: state::now(),
+            roll: RollCall::default(),
         }
     }
 
@@ -106,6 +109,9 @@ impl Report {
             (self.playing, self.since) = (beat.playing, at);
         }
         beat.since = self.since;
+        for (kind, data) in self.roll.call(&beat.destinations) {
+            self.push(kind, i64::try_from(beat.sent_ms).unwrap_or(0), data);
+        }
         beat
     }
 }

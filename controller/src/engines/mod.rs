@@ -1,9 +1,12 @@
 //! What the product decides. The engines know wishes, the supervisor and storage; they know nothing of HTTP.
 
+pub mod distribution;
+pub(crate) mod fields;
 pub mod health;
 pub mod stream;
 
 use crate::config::Config;
+use crate::error::Problem;
 use crate::media::Media;
 use crate::media::library::Library;
 use crate::prepare;
@@ -11,6 +14,7 @@ use crate::supervisor::Handle;
 use crate::supervisor::brief::Briefing;
 use crate::wishes::Wishes;
 use crate::wishes::destinations::Keyring;
+use state::ids::ChannelId;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -32,10 +36,16 @@ pub struct House {
     pub supervisor: Handle,
     /// Prepares files that do not fit.
     pub prepare: prepare::Handle,
+    /// Hands out the turns of trying a destination.
+    pub trials: tokio::sync::Semaphore,
     /// When the controller started.
     pub started: Instant,
     /// Why the program that should have taken our place could not.
     pub reload_failed: Mutex<Option<String>>,
     /// The last look at what is missing.
     pub checkup: health::Checkup,
+}
+
+pub(crate) fn unknown_channel(channel: &ChannelId) -> Problem {
+    Problem::not_found(format!("there is no channel {channel}"))
 }

@@ -2,13 +2,14 @@
 
 use crate::error::Problem;
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::str::FromStr;
 
 /// Largest body, in bytes.
 pub(super) const MOST: usize = 1024 * 1024;
@@ -80,4 +81,33 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
             Problem::new(400, format!("the query cannot be used: {words}"))
         })
     }
+}
+
+/// What a path names. A name that cannot be one names nothing: 404.
+pub(super) struct Named<A>(pub(super) A);
+
+impl<A: FromStr, S: Send + Sync> FromRequestParts<S> for Named<A> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.ok().and_then(|Path(a)| Some(Self(a.parse().ok()?))).ok_or_else(nothing_there)
+    }
+}
+
+/// Two names in a path.
+pub(super) struct NamedTwo<A, B>(pub(super) A, pub(super) B);
+
+impl<A: FromStr, B: FromStr, S: Send + Sync> FromRequestParts<S> for NamedTwo<A, B> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let read = |Path((a, b)): Path<(String, String)>| Some(Self(a.parse().ok()?, b.parse().ok()?));
+        path.ok().and_then(read).ok_or_else(nothing_there)
+    }
+}
+
+fn nothing_there() -> Problem {
+    Problem::not_found("there is nothing at this path")
 }

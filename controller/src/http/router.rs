@@ -1,10 +1,11 @@
 //! All routes on one screen, and what every request goes through.
 
 use super::{
-    Shared, auth, frame, health, hls, media_cache, media_prepare, streams_start, streams_status, streams_stop,
+    Shared, auth, destinations, frame, health, hls, media_cache, media_prepare, streams_start,
+    streams_status, streams_stop,
 };
 use axum::Router;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, RANGE};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
@@ -21,6 +22,12 @@ pub fn router(desk: Shared) -> Router {
         .route("/streams/start", post(streams_start::start))
         .route("/streams/stop", post(streams_stop::stop))
         .route("/streams/status", get(streams_status::status))
+        .route("/api/channels/{channel}/destinations", get(destinations::list).post(destinations::add))
+        .route(
+            "/api/channels/{channel}/destinations/{destination}",
+            get(destinations::show).patch(destinations::change).delete(destinations::remove),
+        )
+        .route("/api/channels/{channel}/destinations/{destination}/test", post(destinations::test))
         .route("/api/media/prepare", get(media_prepare::list).post(media_prepare::ask))
         .route("/api/media/cache", get(media_cache::cache))
         .route_layer(from_fn_with_state(desk.clone(), auth::require_token));
@@ -48,9 +55,9 @@ fn api_cors(origins: &[String]) -> Option<CorsLayer> {
     let origin = if all { AllowOrigin::any() } else { AllowOrigin::list(named) };
     let cors = CorsLayer::new()
         .allow_origin(origin)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE, frame::REQUEST_ID])
-        .expose_headers([frame::REQUEST_ID])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, frame::REQUEST_ID])
+        .expose_headers([ETAG, LOCATION, frame::REQUEST_ID])
         .max_age(Duration::from_secs(600));
     (!origins.is_empty()).then_some(cors)
 }

@@ -106,7 +106,8 @@ impl Briefing {
         self.library.is_bucket().then(|| self.library.settings().clone())
     }
 
-    fn destinations(&self, wish: &StreamConfig) -> Vec<DestinationSpec> {
+    /// Where it is sent: every enabled destination whose key opens.
+    pub fn destinations(&self, wish: &StreamConfig) -> Vec<DestinationSpec> {
         let enabled = self.keyring.of(wish).into_iter().filter(|wanted| wanted.shown.enabled);
         let opened = enabled.filter_map(|wanted| {
             let spec = self.keyring.spec(&wish.id, &wanted);

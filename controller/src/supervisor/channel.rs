@@ -7,6 +7,7 @@ use super::process::Process;
 use super::seen::{Ending, Life, Now, Origin, Run, STALE, Sight, Stage, Why};
 use super::socket::Line;
 use super::spawn::LogMark;
+use super::told::Told;
 use state::ids::Ulid;
 use state::phase::{Happening, Phase, Wish};
 use state::restart::Restart;
@@ -29,6 +30,8 @@ pub(super) struct Channel {
     pub state: StreamState,
     pub life: Life,
     pub line: Option<Line>,
+    /// Where its worker was told to send.
+    pub told: Option<Told>,
     pub beat: Option<Arc<Heartbeat>>,
     pub log: LogMark,
     /// Lowest HLS sequence number of the present run.
@@ -68,6 +71,7 @@ impl Channel {
             state,
             life: Life::None,
             line: None,
+            told: None,
             beat: None,
             log: LogMark::default(),
             first_sequence: 0,

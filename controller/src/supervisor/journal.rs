@@ -128,18 +128,30 @@ fn append(path: &PathBuf, lines: &[u8]) -> io::Result<()> {
 
 /// The last whole line that can be read; what a crash has torn is passed over.
 fn newest(path: &Path) -> io::Result<Option<Mark>> {
+    let newest = last_events(path)?.pop();
+    Ok(newest.map(|event| Mark { run: event.run, seq: event.seq }))
+}
+
+/// The newest events that are kept in a channel's folder, oldest first.
+///
+/// # Errors
+/// The journal is there and cannot be read.
+pub(crate) fn recent(folder: &Path) -> io::Result<Vec<Event>> {
+    last_events(&folder.join(FILE))
+}
+
+fn last_events(path: &Path) -> io::Result<Vec<Event>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let end = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(end.saturating_sub(64 * 1024)))?;
     let mut bytes = Vec::new();
     file.take(64 * 1024).read_to_end(&mut bytes)?;
-    let mut lines = bytes.split(|b| *b == b'\n').rev();
-    let event = lines.find_map(|line| serde_json::from_slice::<Event>(line).ok());
-    Ok(event.map(|event| Mark { run: event.run, seq: event.seq }))
+    let lines = bytes.split(|b| *b == b'\n');
+    Ok(lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok()).collect())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub mod backoff;
 pub mod brief;
 mod channel;
 pub mod greeting;
-mod journal;
+pub(crate) mod journal;
 pub mod process;
 #[cfg(test)]
 mod properties;
@@ -16,6 +16,8 @@ pub mod reconcile;
 pub mod seen;
 pub mod socket;
 mod spawn;
+mod told;
+pub mod trial;
 mod words;
 
 use crate::config::Config;
@@ -30,14 +32,15 @@ use state::ids::{ChannelId, Ulid};
 use state::phase::Wish;
 use state::seen::{LastWords, StreamState};
 use state::store;
-use state::wire::{Hello, ToController};
+use state::wire::{self, Hello, ToController};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use told::Told;
 
 /// Every channel is looked at this often, whatever else we were told.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +57,7 @@ pub(crate) enum Event {
     /// A worker called and said who it is.
     Called { hello: Hello, peer: Option<u32>, line: Line },
     /// A worker was told what to play.
-    Briefed { channel: ChannelId, run: Ulid },
+    Briefed { channel: ChannelId, run: Ulid, told: Told },
     /// A worker said something.
     Said { channel: ChannelId, run: Ulid, words: Box<ToController> },
     /// A worker's connection ended.
@@ -76,12 +79,19 @@ pub enum Ask {
     Look,
 }
 
+/// Events on their way to whoever listens; the oldest are lost to one who is too slow.
+type Happenings = broadcast::Sender<(ChannelId, wire::Event)>;
+
+/// Most events that wait for a listener.
+const MOST_HAPPENINGS: usize = 256;
+
 type Sights = Arc<Mutex<BTreeMap<ChannelId, Sight>>>;
 
 /// The way to the supervisor.
 #[derive(Clone)]
 pub struct Handle {
     events: mpsc::Sender<Event>,
+    told: Happenings,
     sights: Sights,
     leaving: Arc<AtomicBool>,
 }
@@ -113,6 +123,12 @@ impl Handle {
         self.sights.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// What workers say has happened, from now on. Until it is kept, a worker says it again with the same run and
+    /// number.
+    pub fn events(&self) -> broadcast::Receiver<(ChannelId, wire::Event)> {
+        self.told.subscribe()
+    }
+
     /// Whether the controller is ending.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
@@ -133,6 +149,7 @@ pub struct Supervisor {
     channels: BTreeMap<ChannelId, Channel>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
+    happenings: Happenings,
     journal: mpsc::Sender<journal::Entry>,
     sights: Sights,
     leaving: bool,
@@ -160,7 +177,9 @@ pub fn open(
 ) -> anyhow::Result<(Supervisor, Handle)> {
     let (events, inbox) = mpsc::channel(256);
     let sights = Sights::default();
-    let handle = Handle { events: events.clone(), sights: sights.clone(), leaving: Arc::default() };
+    let happenings = Happenings::new(MOST_HAPPENINGS);
+    let told = happenings.clone();
+    let handle = Handle { events: events.clone(), told, sights: sights.clone(), leaving: Arc::default() };
     tokio::spawn(socket::accept(listener, events.clone()));
     let now = Instant::now();
     let mut supervisor = Supervisor {
@@ -171,6 +190,7 @@ pub fn open(
         channels: BTreeMap::new(),
         events,
         inbox,
+        happenings,
         sights,
         leaving: false,
         check_at: now + CHECK_EVERY,
@@ -246,11 +266,13 @@ impl Supervisor {
                 self.called(hello, peer, line, now).await;
                 self.settle(&channel).await;
             }
-            Event::Briefed { channel, run } => {
+            Event::Briefed { channel, run, told } => {
+                self.was_told(&channel, told);
                 let known = self.channels.get_mut(&channel).and_then(|channel| channel.run(&run));
                 if let Some(run) = known.filter(|run| run.stage == Stage::Called) {
                     run.reach(Stage::Briefed, now.mono);
                 }
+                self.tell_destinations(&channel);
             }
             Event::Pulse { done } => {
                 let _ = done.send(());
@@ -292,6 +314,7 @@ impl Supervisor {
                 self.act(id, action, now).await;
             }
         }
+        self.tell_destinations(id);
         self.publish(id);
     }
 

@@ -6,6 +6,7 @@ use super::journal::Entry;
 use super::process::Process;
 use super::seen::{Now, Stage};
 use super::socket::Line;
+use super::told::Told;
 use super::{Event, Supervisor};
 use state::channel::StreamConfig;
 use state::ids::{ChannelId, DestinationId, Ulid};
@@ -68,14 +69,15 @@ impl Supervisor {
         tokio::spawn(async move {
             let mut spec = briefing.spec(&wish, facts).await;
             spec.destinations.retain(|destination| !taken.contains(&destination.id));
+            let told = Told::of(&line, &wish, &spec.destinations);
             line.send(ToWorker::Spec(Box::new(spec))).await;
-            let _ = events.send(Event::Briefed { channel, run }).await;
+            let _ = events.send(Event::Briefed { channel, run, told }).await;
         });
     }
 
     /// Destinations that another wanted channel has already, with the same key. The API refuses them; files that
     /// were edited by hand and a new environment do not ask it.
-    fn taken_from(&self, wish: &StreamConfig) -> Vec<DestinationId> {
+    pub(super) fn taken_from(&self, wish: &StreamConfig) -> Vec<DestinationId> {
         let taken = self.briefing.keyring.taken(wish, &self.wishes.all());
         for (id, by) in &taken {
             tracing::error!(channel.id = %wish.id, destination.id = %id, error_type = "destination_in_use",
@@ -98,6 +100,7 @@ impl Supervisor {
             ToController::Event(event) => {
                 let (kind, data) = (&event.kind, &event.data);
                 tracing::info!(channel.id = %id, run.id = %run, event.seq = event.seq, kind, %data, "worker event");
+                let _ = self.happenings.send((id.clone(), event.clone()));
                 let Some(line) = channel.line.clone() else { return };
                 let entry = Entry { channel: id.clone(), event, line };
                 if self.journal.try_send(entry).is_err() {

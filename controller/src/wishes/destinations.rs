@@ -4,7 +4,7 @@
 use crate::config::Config;
 use ring::hmac;
 use state::channel::StreamConfig;
-use state::destination::{Boundary, Destination, Platform};
+use state::destination::{Destination, Platform};
 use state::ids::{ChannelId, DestinationId, fill_random};
 use state::phase::Wish;
 use state::seal::{MasterKey, SealError};
@@ -61,6 +61,24 @@ impl Keyring {
         }
     }
 
+    /// Seals the address that hands out a destination's keys.
+    pub fn seal_key_url(&self, channel: &ChannelId, destination: &DestinationId, url: &Secret) -> String {
+        self.master.seal(url, &key_url_context(channel, destination))
+    }
+
+    /// The address that hands out a destination's keys; `None` where it has none.
+    ///
+    /// # Errors
+    /// [`SealError::CannotOpen`] when the master key has changed.
+    pub fn key_url_of(
+        &self,
+        channel: &ChannelId,
+        destination: &Destination,
+    ) -> Result<Option<Secret>, SealError> {
+        let sealed = destination.sealed_key_url.as_deref();
+        sealed.map(|sealed| self.master.open(sealed, &key_url_context(channel, &destination.id))).transpose()
+    }
+
     /// All destinations of a channel. `main` has an implied one, `youtube`, when the environment holds its key
     /// and nothing saved has its name or goes to the same place.
     pub fn of(&self, config: &StreamConfig) -> Vec<Wanted> {
@@ -96,30 +114,38 @@ impl Keyring {
         Ok(DestinationSpec {
             boundary: shown.boundary,
             backup_url: shown.backup_url.clone(),
+            max_session_s: shown.session_limit_s(),
             ..DestinationSpec::new(shown.id.clone(), name, shown.platform, url, key)
         })
     }
 
-    /// Every ingest that the enabled destinations of a channel occupy. Those that cannot be opened occupy none.
+    /// Every ingest that the enabled destinations of a channel occupy, the other ways in included. Those that cannot
+    /// be opened occupy none.
     pub fn fingerprints(&self, config: &StreamConfig) -> Vec<(DestinationId, Fingerprint)> {
         let enabled = self.of(config).into_iter().filter(|wanted| wanted.shown.enabled);
         let specs = enabled.filter_map(|wanted| self.spec(&config.id, &wanted).ok());
-        specs.map(|spec| (spec.id, self.fingerprint(&spec.url, &spec.key))).collect()
+        let prints = specs.flat_map(|spec| {
+            let ways = [Some(&spec.url), spec.backup_url.as_ref()].into_iter().flatten();
+            ways.map(|url| (spec.id.clone(), self.fingerprint(url, &spec.key))).collect::<Vec<_>>()
+        });
+        prints.collect()
     }
 
     /// Destinations of `config` that send to the same place with the same key as another one before them: in the
     /// channel itself, or in another wanted channel whose name comes first. Each with the channel that has it.
     pub fn taken(&self, config: &StreamConfig, all: &[StreamConfig]) -> Vec<(DestinationId, ChannelId)> {
         let before = all.iter().filter(|other| other.wish == Wish::On && other.id < config.id);
-        let mut held: Vec<(Fingerprint, &ChannelId)> = Vec::new();
+        let mut held: Vec<(Fingerprint, Option<DestinationId>, &ChannelId)> = Vec::new();
         for other in before {
-            held.extend(self.fingerprints(other).into_iter().map(|(_, print)| (print, &other.id)));
+            held.extend(self.fingerprints(other).into_iter().map(|(_, print)| (print, None, &other.id)));
         }
-        let mut taken = Vec::new();
+        let mut taken: Vec<(DestinationId, ChannelId)> = Vec::new();
         for (id, print) in self.fingerprints(config) {
-            match held.iter().find(|(other, _)| *other == print) {
-                Some((_, by)) => taken.push((id, (*by).clone())),
-                None => held.push((print, &config.id)),
+            // Its own two ways in may lead to one place.
+            match held.iter().find(|(other, own, _)| *other == print && own.as_ref() != Some(&id)) {
+                Some(_) if taken.iter().any(|(known, _)| *known == id) => {}
+                Some((_, _, by)) => taken.push((id, (*by).clone())),
+                None => held.push((print, Some(id), &config.id)),
             }
         }
         taken
@@ -135,18 +161,12 @@ fn context(channel: &ChannelId, destination: &DestinationId) -> String {
     format!("{channel}/{destination}")
 }
 
+fn key_url_context(channel: &ChannelId, destination: &DestinationId) -> String {
+    format!("{channel}/{destination}/key_url")
+}
+
 fn youtube(id: DestinationId, url: String) -> Destination {
-    Destination {
-        id,
-        name: "YouTube".to_owned(),
-        platform: Platform::Youtube,
-        url,
-        sealed_key: None,
-        backup_url: None,
-        boundary: Boundary::default(),
-        enabled: true,
-        other: serde_json::Map::new(),
-    }
+    Destination { name: "YouTube".to_owned(), ..Destination::new(id, Platform::Youtube, url) }
 }
 
 /// Host and application of an ingest address, the same for every way of writing it: RTMP and RTMPS on their own

@@ -68,6 +68,11 @@ impl Wishes {
         self.known().get(channel).cloned()
     }
 
+    /// How often a channel's wish was changed.
+    pub fn revision(&self, channel: &ChannelId) -> Option<u64> {
+        self.known().get(channel).map(|config| config.revision)
+    }
+
     /// Whether a channel shall be on the air.
     pub fn is_on(&self, channel: &ChannelId) -> bool {
         self.known().get(channel).is_some_and(|config| config.wish == Wish::On)

@@ -223,9 +223,29 @@ impl House {
 
     /// With the token and a JSON body.
     pub fn post(&self, path: &str, body: Value) -> Answer {
+        self.with_body("POST", path, body)
+    }
+
+    fn with_body(&self, method: &str, path: &str, body: Value) -> Answer {
         let token = format!("Bearer {}", self.token());
         let headers = [("Authorization", token.as_str()), ("Content-Type", "application/json")];
-        self.request("POST", path, &headers, body.to_string().as_bytes())
+        self.request(method, path, &headers, body.to_string().as_bytes())
+    }
+
+    /// With the token and a JSON body.
+    pub fn patch(&self, path: &str, body: Value) -> Answer {
+        self.with_body("PATCH", path, body)
+    }
+
+    /// With the token.
+    pub fn delete(&self, path: &str) -> Answer {
+        self.request("DELETE", path, &[("Authorization", &format!("Bearer {}", self.token()))], b"")
+    }
+
+    /// Every list of destinations that the worker was told after its spec.
+    pub fn told_destinations(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.state(peer::TOLD_DESTINATIONS)).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     pub fn start_channel(&self) -> Answer {

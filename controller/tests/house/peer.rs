@@ -1,7 +1,7 @@
 //! A peer that speaks `state::wire` as a worker does, and misbehaves when told to. It is this test program itself:
 //! the script that stands in for the worker starts it with `PEER` set.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use state::ids::Ulid;
 use state::wire::{
     Cursor, DestinationSeen, DestinationState, Event, Heartbeat, Hello, HlsSeen, ItemSeen, Making, Playing,
@@ -10,6 +10,9 @@ use state::wire::{
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+/// Every list of destinations that a peer was told, one a line; in the state folder.
+pub const TOLD_DESTINATIONS: &str = "worker-got-destinations";
 
 /// Not a test: what the stand-in for the worker runs. Without `PEER` it does nothing.
 #[test]
@@ -40,7 +43,7 @@ fn work(behaviour: &str, channel: &str, run: &str, socket: &str) -> i32 {
     std::fs::write("worker-was-told", &first).unwrap();
     let mut code = perform(behaviour, &spec, &mut stream, lines);
     hello.briefed = true;
-    while behaviour == "redial" && code != 0 {
+    while ["redial", "session ends"].contains(&behaviour) && code != 0 {
         std::thread::sleep(Duration::from_millis(100));
         let Ok(again) = UnixStream::connect(socket) else { continue };
         stream = again;
@@ -74,6 +77,15 @@ fn perform(
             let line = format!("the disk is nearly full, {}", spec.destinations[0].key.expose());
             say(stream, &ToController::Log { level: "warn".into(), line });
             stream.write_all(b"{\"type\":\"dances\"}\n").unwrap();
+        }
+        // Once in its life: whoever was told has to remember.
+        "session ends" if !std::fs::exists("worker-said-so").unwrap() => {
+            std::fs::write("worker-said-so", b"").unwrap();
+            let words = json!({"destination": spec.destinations[0].id, "in_s": 60});
+            // Said again, as it is until it is kept.
+            for _ in 0..2 {
+                say(stream, &happened(spec, 1, "destination.session_ending", words.clone()));
+            }
         }
         "tells events" => {
             for seq in [1, 1, 2] {
@@ -114,6 +126,11 @@ fn listen(lines: impl Iterator<Item = std::io::Result<String>>, deaf: bool) -> i
                 let text = json!({"generation": generation, "keys": keys}).to_string();
                 std::fs::write("worker-got-items", text).unwrap();
             }
+            ToWorker::Destinations { list } => {
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(TOLD_DESTINATIONS);
+                let line = serde_json::to_string(&list).unwrap() + "\n";
+                file.unwrap().write_all(line.as_bytes()).unwrap();
+            }
             _ => {}
         }
     }
@@ -121,8 +138,12 @@ fn listen(lines: impl Iterator<Item = std::io::Result<String>>, deaf: bool) -> i
 }
 
 fn event(spec: &WorkerSpec, seq: u64) -> ToController {
-    let (run, at_wall, kind) = (spec.run.clone(), state::now(), "item.started".to_owned());
-    ToController::Event(Event { run, seq, at_wall, at_media_ms: 0, kind, data: json!({"key": "a.mp4"}) })
+    happened(spec, seq, "item.started", json!({"key": "a.mp4"}))
+}
+
+fn happened(spec: &WorkerSpec, seq: u64, kind: &str, data: Value) -> ToController {
+    let (run, at_wall, kind) = (spec.run.clone(), state::now(), kind.to_owned());
+    ToController::Event(Event { run, seq, at_wall, at_media_ms: 0, kind, data })
 }
 
 fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {

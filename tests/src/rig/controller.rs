@@ -4,8 +4,9 @@ use super::{process, program};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -216,6 +217,33 @@ impl Controller {
         let bearer = format!("Bearer {}", self.token()?);
         let request = self.agent.post(self.url(path)).header("Authorization", bearer);
         answer(request.header("Content-Type", "application/json").send(body), path)
+    }
+
+    /// PATCH of a JSON body with the token.
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Answer> {
+        let bearer = format!("Bearer {}", self.token()?);
+        let request = self.agent.patch(self.url(path)).header("Authorization", bearer);
+        answer(request.header("Content-Type", "application/json").send(body.to_string()), path)
+    }
+
+    /// DELETE with the token.
+    pub fn delete(&self, path: &str) -> Result<Answer> {
+        let bearer = format!("Bearer {}", self.token()?);
+        answer(self.agent.delete(self.url(path)).header("Authorization", bearer).call(), path)
+    }
+
+    /// Runs `streamctl` on it with these arguments and this text on stdin.
+    pub fn ctl(&self, arguments: &[&str], stdin: &str) -> Result<Output> {
+        let mut command = Command::new(program::built("streamctl")?);
+        command.args(arguments).env_clear().env("STATE_DIR", self.plan.state());
+        command.env("STORAGE_LOCAL_DIR", self.plan.media());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("start streamctl")?;
+        let mut pipe = child.stdin.take().context("take its stdin")?;
+        // One that reads nothing may have ended already.
+        let _ = pipe.write_all(stdin.as_bytes());
+        drop(pipe);
+        child.wait_with_output().context("wait for streamctl")
     }
 
     /// `POST /streams/start`, which must succeed.

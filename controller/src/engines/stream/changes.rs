@@ -1,22 +1,19 @@
 //! What a caller may say about a channel: read from JSON with every problem named, and applied to its wish.
 
-use super::fields::Fields;
-use crate::config::YOUTUBE_URL;
-use crate::wishes::destinations::{Keyring, key_problem};
-use serde_json::{Map, Value};
+use crate::engines::distribution::change::{self, MOST_DESTINATIONS, Place, Said};
+use crate::engines::distribution::links;
+use crate::engines::fields::Fields;
+use crate::wishes::destinations::Keyring;
+use serde_json::Value;
 use state::channel::{FieldProblem, StreamConfig};
-use state::destination::{Boundary, Destination, Platform};
-use state::ids::{ChannelId, DestinationId, Ulid};
+use state::destination::Destination;
+use state::ids::{ChannelId, Ulid};
 use state::playlist::{Item, Playlist};
 use state::profile::Profile;
 use state::restart::Restart;
-use state::secret::Secret;
 
 /// Most items in one list.
 const MOST_ITEMS: usize = 10_000;
-
-/// Most destinations of one channel.
-const MOST_DESTINATIONS: usize = 50;
 
 const CHANNEL_FORM: &str = "the name of a channel: a-z, 0-9, '-' and '_'";
 
@@ -28,23 +25,10 @@ pub struct Changes {
     media: Option<Option<Vec<String>>>,
     looped: Option<bool>,
     profile: Option<Option<Profile>>,
-    destinations: Option<Vec<DestinationChange>>,
+    destinations: Option<Vec<Said>>,
     hls_enabled: Option<bool>,
     hls_public: Option<bool>,
     restart: Option<Restart>,
-}
-
-#[derive(Debug, PartialEq)]
-struct DestinationChange {
-    id: DestinationId,
-    name: Option<String>,
-    platform: Platform,
-    url: String,
-    /// `None` keeps the key of a destination with the same id and address; `Some(None)` takes it away.
-    key: Option<Option<Secret>>,
-    backup_url: Option<String>,
-    boundary: Boundary,
-    enabled: bool,
 }
 
 /// Reads the body of a start: the channel, and what is to be changed.
@@ -163,7 +147,7 @@ fn read_restart(value: Value, above: &mut Fields<'_>) -> Option<Restart> {
     Some(restart)
 }
 
-fn read_destinations(list: Vec<Value>, above: &mut Fields<'_>) -> Vec<DestinationChange> {
+fn read_destinations(list: Vec<Value>, above: &mut Fields<'_>) -> Vec<Said> {
     if list.len() > MOST_DESTINATIONS {
         above.problem("destinations", format!("must not hold more than {MOST_DESTINATIONS}"));
         return Vec::new();
@@ -171,68 +155,7 @@ fn read_destinations(list: Vec<Value>, above: &mut Fields<'_>) -> Vec<Destinatio
     let place = above.place("destinations");
     let problems = above.problems();
     let read = list.into_iter().enumerate();
-    read.filter_map(|(i, value)| read_destination(value, &format!("{place}/{i}"), problems)).collect()
-}
-
-fn read_destination(
-    value: Value,
-    place: &str,
-    problems: &mut Vec<FieldProblem>,
-) -> Option<DestinationChange> {
-    let mut fields = Fields::of(value, place, problems)?;
-    let platform = fields.get("platform", "youtube, facebook, twitch or custom").unwrap_or(Platform::Custom);
-    let id = fields.get::<DestinationId>("id", "a name of a-z, 0-9, '-' and '_'");
-    let key = fields.nullable::<Secret>("stream_key", "text");
-    if let Some(words) = key.iter().flatten().find_map(|key| key_problem(key.expose())) {
-        fields.problem("stream_key", words);
-    }
-    let url = fields.get::<String>("url", "text");
-    if url.is_none() && platform != Platform::Youtube {
-        fields.problem("url", "is needed: rtmps://host[:port]/app");
-    }
-    let (url, key) = split_key(url.unwrap_or_else(|| YOUTUBE_URL.to_owned()), key);
-    if let Some(words) = state::channel::ingest_url_problem(&url) {
-        fields.problem("url", words);
-    }
-    let change = DestinationChange {
-        id: id.unwrap_or_else(|| default_id(platform)),
-        name: fields.get("name", "text"),
-        platform,
-        url,
-        key,
-        backup_url: fields.nullable("backup_url", "text").flatten(),
-        boundary: fields.get("boundary", "continuous, uniform or reconnect").unwrap_or_default(),
-        enabled: fields.get("enabled", "true or false").unwrap_or(true),
-    };
-    fields.finish();
-    Some(change)
-}
-
-/// People paste `rtmp://host/app/key`. Its last part is a secret and must not stay in an address that is shown.
-fn split_key(url: String, key: Option<Option<Secret>>) -> (String, Option<Option<Secret>>) {
-    let path_from = url.find("://").and_then(|at| url[at + 3..].find('/').map(|slash| at + 3 + slash + 1));
-    match (key, path_from) {
-        (None, Some(from)) if !url.contains('?') => {
-            match url[from..].trim_end_matches('/').rsplit_once('/') {
-                Some((app, last)) if !app.is_empty() && key_problem(last).is_none() => {
-                    (format!("{}{app}", &url[..from]), Some(Some(Secret::new(last))))
-                }
-                _ => (url, None),
-            }
-        }
-        (key, _) => (url, key),
-    }
-}
-
-fn default_id(platform: Platform) -> DestinationId {
-    let name = match platform {
-        Platform::Youtube => "youtube",
-        Platform::Facebook => "facebook",
-        Platform::Twitch => "twitch",
-        Platform::Custom => "custom",
-    };
-    // These four are names by construction.
-    DestinationId::try_from(name.to_owned()).unwrap_or_else(|_| unreachable!("{name} is a name"))
+    read.filter_map(|(i, value)| change::read(value, &format!("{place}/{i}"), true, problems)).collect()
 }
 
 impl Changes {
@@ -259,11 +182,9 @@ impl Changes {
         };
         let mut problems = Vec::new();
         if let Some(list) = self.destinations {
-            let before = std::mem::take(&mut wish.destinations);
-            for (i, change) in list.into_iter().enumerate() {
-                wish.destinations.push(change.apply(i, &wish.id, &before, keyring, &mut problems));
-            }
+            wish.destinations = replaced(list, &wish, keyring, &mut problems);
         }
+        links::follow(&mut wish, keyring);
         problems.extend(wish.problems().into_iter().map(in_body));
         if problems.is_empty() { Ok(wish) } else { Err(problems) }
     }
@@ -288,41 +209,29 @@ fn in_body(problem: FieldProblem) -> FieldProblem {
     }
 }
 
-impl DestinationChange {
-    fn apply(
-        self,
-        index: usize,
-        channel: &ChannelId,
-        before: &[Destination],
-        keyring: &Keyring,
-        problems: &mut Vec<FieldProblem>,
-    ) -> Destination {
-        let old = before.iter().find(|old| old.id == self.id);
-        let sealed_key = match self.key {
-            Some(Some(key)) => Some(keyring.seal(channel, &self.id, &key)),
-            Some(None) => None,
-            // A key goes nowhere but to the address it was given for.
-            None => old.filter(|old| old.url == self.url).and_then(|old| old.sealed_key.clone()),
-        };
-        if sealed_key.is_none() {
-            let place = format!("/destinations/{index}/stream_key");
-            problems.push(FieldProblem::at(place, "is needed: the platform shows it beside its address"));
-        }
-        Destination {
-            name: self
-                .name
-                .or_else(|| old.map(|old| old.name.clone()))
-                .unwrap_or_else(|| self.id.to_string()),
-            other: old.map_or_else(Map::new, |old| old.other.clone()),
-            id: self.id,
-            platform: self.platform,
-            url: self.url,
-            sealed_key,
-            backup_url: self.backup_url,
-            boundary: self.boundary,
-            enabled: self.enabled,
-        }
+/// The list that takes the place of the saved one. Second ingests are made when all first ones are known, and stay
+/// where they were in the list.
+fn replaced(
+    list: Vec<Said>,
+    wish: &StreamConfig,
+    keyring: &Keyring,
+    problems: &mut Vec<FieldProblem>,
+) -> Vec<Destination> {
+    let (seconds, firsts): (Vec<_>, Vec<_>) =
+        list.into_iter().enumerate().partition(|(_, said)| said.is_linked());
+    let mut placed: Vec<(usize, Destination)> = Vec::new();
+    let mut known = Vec::new();
+    for (i, said) in firsts.into_iter().chain(seconds) {
+        let id = said.id_beside(&[]);
+        let old = wish.destinations.iter().find(|old| old.id == id);
+        let pointer = format!("/destinations/{i}");
+        let place = Place { channel: &wish.id, pointer, keyring, now: state::now() };
+        let new = said.whole(id, old, &known, &place, problems);
+        known.push(new.clone());
+        placed.push((i, new));
     }
+    placed.sort_by_key(|(i, _)| *i);
+    placed.into_iter().map(|(_, destination)| destination).collect()
 }
 
 #[cfg(test)]
@@ -383,26 +292,9 @@ mod tests {
         assert_eq!(pointers(json!({"media": []})), ["/media"]);
     }
 
-    #[test]
-    fn a_key_at_the_end_of_an_address_is_taken_out_of_it() {
-        let cases = [
-            ("rtmp://h/app/s3cret", "rtmp://h/app", Some("s3cret")),
-            ("rtmp://h/a/b/s3cret/", "rtmp://h/a/b", Some("s3cret")),
-            ("rtmp://h/app", "rtmp://h/app", None),
-            ("rtmp://h/app/", "rtmp://h/app/", None),
-            ("nonsense", "nonsense", None),
-        ];
-        for (given, url, key) in cases {
-            let (left, taken) = split_key(given.to_owned(), None);
-            let taken = taken.flatten();
-            assert_eq!((left.as_str(), taken.as_ref().map(Secret::expose)), (url, key));
-        }
-    }
-
     fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
         use proptest::prelude::*;
-        let names =
-            "channel|media|loop|name|profile|width|fps|hls|enabled|destinations|id|url|stream_key|platform|x";
+        let names = "channel|media|loop|name|profile|width|fps|hls|enabled|destinations|id|url|stream_key|platform|backup_url|linked_to|key_url|x";
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),

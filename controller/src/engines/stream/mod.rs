@@ -1,15 +1,7 @@
 //! A channel's broadcast: start, stop, status, and what may be changed on the way.
 
 pub mod changes;
-mod fields;
 pub mod media;
 pub mod start;
 pub mod status;
 pub mod stop;
-
-use crate::error::Problem;
-use state::ids::ChannelId;
-
-fn unknown(channel: &ChannelId) -> Problem {
-    Problem::not_found(format!("there is no channel {channel}"))
-}

@@ -2,15 +2,15 @@
 //! answered with "yes" survives a crash of the next moment.
 
 use super::changes::Changes;
+use super::media;
 use super::status::{Status, status};
-use super::{media, unknown};
-use crate::engines::House;
+use crate::engines::distribution::outputs;
+use crate::engines::{House, unknown_channel};
 use crate::error::Problem;
 use crate::supervisor::Ask;
 use crate::supervisor::seen::Sight;
-use crate::wishes::destinations::{Fingerprint, Keyring};
-use state::channel::{FieldProblem, StreamConfig};
-use state::ids::{ChannelId, DestinationId, Ulid};
+use state::channel::StreamConfig;
+use state::ids::{ChannelId, Ulid};
 use state::phase::{Phase, Wish};
 
 /// Starts a channel, with changes that are saved.
@@ -23,11 +23,11 @@ pub async fn start(house: &House, channel: ChannelId, changes: Changes) -> Resul
         return Err(Problem::unavailable("the controller is ending; ask again when it is back"));
     }
     let turn = house.wishes.turn().await;
-    let wish = house.wishes.get(&channel).ok_or_else(|| unknown(&channel))?;
+    let wish = house.wishes.get(&channel).ok_or_else(|| unknown_channel(&channel))?;
     may_start(&wish, house.supervisor.sight(&channel).as_ref())?;
     let named = changes.names_media();
     let mut wish = changes.apply(wish, &house.keyring).map_err(Problem::invalid)?;
-    check_outputs(house, &wish)?;
+    outputs::check(house, &wish)?;
     media::check(&house.library, &wish, named).await?;
     check_tools(house).await?;
     switch_on(&mut wish);
@@ -64,55 +64,6 @@ fn switch_on(wish: &mut StreamConfig) {
     }
     wish.wish = Wish::On;
     wish.session_id.get_or_insert_with(|| Ulid::new(now));
-}
-
-fn check_outputs(house: &House, wish: &StreamConfig) -> Result<(), Problem> {
-    let all = house.keyring.of(wish).into_iter().enumerate();
-    let enabled: Vec<_> = all.filter(|(_, wanted)| wanted.shown.enabled).collect();
-    if enabled.is_empty() && !wish.hls.enabled {
-        let words = "holds no enabled destination and HLS is off, so nobody could watch; add a destination, \
-                     set YOUTUBE_STREAM_KEY, or switch hls.enabled on";
-        return Err(Problem::invalid(vec![FieldProblem::at("/destinations", words)]));
-    }
-    let closed = enabled.iter().filter_map(|(i, wanted)| {
-        let error = house.keyring.spec(&wish.id, wanted).err()?;
-        Some(FieldProblem::at(format!("/destinations/{i}/stream_key"), error.to_string()))
-    });
-    let closed: Vec<_> = closed.collect();
-    if !closed.is_empty() {
-        return Err(Problem::invalid(closed));
-    }
-    let others = house.wishes.all();
-    let others = others.iter().filter(|other| other.id != wish.id && other.wish == Wish::On);
-    not_shared(&house.keyring, wish, others)
-}
-
-/// Two senders on one stream key throw each other off, over and over.
-fn not_shared<'a>(
-    keyring: &Keyring,
-    wish: &StreamConfig,
-    others: impl Iterator<Item = &'a StreamConfig>,
-) -> Result<(), Problem> {
-    let own = keyring.fingerprints(wish);
-    let place = |id: &DestinationId| wish.destinations.iter().position(|d| d.id == *id).unwrap_or_default();
-    for (i, (id, print)) in own.iter().enumerate() {
-        if let Some((twin, _)) = own[..i].iter().find(|(_, other)| other == print) {
-            let words = format!("goes to the same place with the same key as {twin}");
-            let place = format!("/destinations/{}", place(id));
-            return Err(Problem::invalid(vec![FieldProblem::at(place, words)]));
-        }
-    }
-    let taken: Vec<(&ChannelId, Vec<(DestinationId, Fingerprint)>)> =
-        others.map(|other| (&other.id, keyring.fingerprints(other))).collect();
-    for (id, print) in &own {
-        for (channel, prints) in &taken {
-            if prints.iter().any(|(_, other)| other == print) {
-                let words = format!("destination {id} is in use by channel {channel}, with the same key");
-                return Err(Problem::conflict("destination-in-use", words));
-            }
-        }
-    }
-    Ok(())
 }
 
 async fn check_tools(house: &House) -> Result<(), Problem> {

@@ -1,25 +1,20 @@
 //! The status of a channel as everybody sees it. Wish, sight and confirmation stay three things, addresses are
 //! masked, and no key gets in here.
 
-use super::unknown;
-use crate::engines::House;
+use crate::engines::distribution::shown::{self as distribution, DestinationShown};
+use crate::engines::{House, unknown_channel};
 use crate::error::Problem;
 use crate::media;
 use crate::supervisor::air::{Air, Is};
 use crate::supervisor::seen::Sight;
-use crate::wishes::destinations::Wanted;
 use serde::Serialize;
 use state::Timestamp;
 use state::channel::StreamConfig;
-use state::destination::{Boundary, Platform};
-use state::ids::{ChannelId, ClientId, DestinationId, PublicId, Ulid};
-use state::mask;
+use state::ids::{ChannelId, ClientId, PublicId, Ulid};
 use state::phase::{Phase, Wish};
 use state::profile::Profile;
 use state::seen::StreamState;
-use state::wire::{
-    Counts, DestinationError, DestinationSeen, DestinationState, Heartbeat, ItemFailure, ItemSeen, NextSeen,
-};
+use state::wire::{Counts, Heartbeat, ItemFailure, ItemSeen, NextSeen};
 
 /// Everything that is wanted and seen of a channel.
 #[derive(Debug, Serialize)]
@@ -78,32 +73,6 @@ struct LastError {
 }
 
 #[derive(Debug, Serialize)]
-struct DestinationShown {
-    id: DestinationId,
-    name: String,
-    platform: Platform,
-    url: String,
-    boundary: Boundary,
-    enabled: bool,
-    state: DestinationState,
-    since: Option<Timestamp>,
-    /// Media leaves for it.
-    sending: bool,
-    /// It acknowledges media.
-    accepted: bool,
-    /// The platform itself says that it is live; nobody can know without a connected account.
-    confirmed: &'static str,
-    accepted_bytes: u64,
-    accepted_at: Option<Timestamp>,
-    bitrate_kbps: u32,
-    reconnects: u64,
-    dropped: u64,
-    attempt: u32,
-    next_retry_at: Option<Timestamp>,
-    last_error: Option<DestinationError>,
-}
-
-#[derive(Debug, Serialize)]
 struct HlsShown {
     enabled: bool,
     public: bool,
@@ -118,11 +87,11 @@ struct HlsShown {
 /// # Errors
 /// 404 unknown channel.
 pub fn status(house: &House, channel: &ChannelId) -> Result<Status, Problem> {
-    let wish = house.wishes.get(channel).ok_or_else(|| unknown(channel))?;
-    let wanted = house.keyring.of(&wish);
+    let wish = house.wishes.get(channel).ok_or_else(|| unknown_channel(channel))?;
     let sight = house.supervisor.sight(channel).unwrap_or_else(|| unseen(&wish));
     let cache = house.media.of(channel);
-    Ok(Status { cache, ..shown(wish, &wanted, sight, state::now()) })
+    let destinations = distribution::all(&wish, &house.keyring, sight.beat.as_deref());
+    Ok(Status { cache, ..shown(wish, destinations, sight, state::now()) })
 }
 
 fn unseen(wish: &StreamConfig) -> Sight {
@@ -130,9 +99,8 @@ fn unseen(wish: &StreamConfig) -> Sight {
     Sight { state: StreamState::new(wish.id.clone()), beat: None, alive: false, air, alerts: Vec::new() }
 }
 
-fn shown(wish: StreamConfig, wanted: &[Wanted], sight: Sight, now: Timestamp) -> Status {
+fn shown(wish: StreamConfig, destinations: Vec<DestinationShown>, sight: Sight, now: Timestamp) -> Status {
     let beat = sight.beat.as_deref();
-    let destinations: Vec<_> = wanted.iter().map(|wanted| destination(wanted, beat)).collect();
     let Sight { state, .. } = &sight;
     let started = state.run.as_ref().filter(|_| sight.alive).map(|run| run.started_at);
     Status {
@@ -182,34 +150,6 @@ fn last_error(state: &StreamState) -> Option<LastError> {
     let failed = state.failed_run.as_ref()?;
     let words = failed.exit_words.clone().unwrap_or_default();
     Some(LastError { run: failed.id.clone(), exit_code: failed.exit_code, words })
-}
-
-fn destination(wanted: &Wanted, beat: Option<&Heartbeat>) -> DestinationShown {
-    let shown = &wanted.shown;
-    let seen = beat.and_then(|beat| beat.destinations.iter().find(|seen| seen.id == shown.id));
-    let state = seen.map_or(DestinationState::Idle, |seen| seen.state);
-    let figure = |of: fn(&DestinationSeen) -> u64| seen.map_or(0, of);
-    DestinationShown {
-        id: shown.id.clone(),
-        name: shown.name.clone(),
-        platform: shown.platform,
-        url: mask::url(&shown.url),
-        boundary: shown.boundary,
-        enabled: shown.enabled,
-        state,
-        since: seen.map(|seen| seen.since),
-        sending: matches!(state, DestinationState::Sending | DestinationState::Live),
-        accepted: state == DestinationState::Live,
-        confirmed: "unknown",
-        accepted_bytes: figure(|seen| seen.accepted_bytes),
-        accepted_at: seen.and_then(|seen| seen.accepted_at),
-        bitrate_kbps: seen.map_or(0, |seen| seen.bitrate_kbps),
-        reconnects: figure(|seen| seen.reconnects),
-        dropped: figure(|seen| seen.dropped),
-        attempt: seen.map_or(0, |seen| seen.attempt),
-        next_retry_at: seen.and_then(|seen| seen.next_retry_at),
-        last_error: seen.and_then(|seen| seen.last_error.clone()),
-    }
 }
 
 fn hls(wish: &StreamConfig, beat: Option<&Heartbeat>) -> HlsShown {

@@ -1,8 +1,7 @@
 //! Stopping a broadcast: save that nobody wants it, then wake the supervisor.
 
 use super::status::{Status, status};
-use super::unknown;
-use crate::engines::House;
+use crate::engines::{House, unknown_channel};
 use crate::error::Problem;
 use crate::supervisor::Ask;
 use state::ids::ChannelId;
@@ -14,7 +13,7 @@ use state::phase::Wish;
 /// 404 when there is no such channel or it is not wanted anyway.
 pub async fn stop(house: &House, channel: ChannelId) -> Result<Status, Problem> {
     let turn = house.wishes.turn().await;
-    let wish = house.wishes.get(&channel).ok_or_else(|| unknown(&channel))?;
+    let wish = house.wishes.get(&channel).ok_or_else(|| unknown_channel(&channel))?;
     if wish.wish == Wish::Off {
         return Err(Problem {
             kind: "not-running",

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use state::channel::FieldProblem;
 
 /// An object that is being read.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     left: Map<String, Value>,
     pointer: String,
     problems: &'a mut Vec<FieldProblem>,
@@ -14,7 +14,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Begins with the object at `pointer`; `None`, and a problem, when it is something else.
-    pub(super) fn of(value: Value, pointer: &str, problems: &'a mut Vec<FieldProblem>) -> Option<Self> {
+    pub(crate) fn of(value: Value, pointer: &str, problems: &'a mut Vec<FieldProblem>) -> Option<Self> {
         match value {
             Value::Object(left) => Some(Self { left, pointer: pointer.to_owned(), problems }),
             other => {
@@ -26,12 +26,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes a field out; `None` when it is absent, `Some(Null)` when it is null.
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.left.remove(name)
     }
 
     /// A field of one kind; `None` when it is absent or wrong, and then a problem is noted.
-    pub(super) fn get<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<T> {
+    pub(crate) fn get<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<T> {
         let value = self.take(name)?;
         let read = serde_json::from_value(value);
         if read.is_err() {
@@ -41,7 +41,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that may be null: `Some(None)` then.
-    pub(super) fn nullable<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<Option<T>> {
+    pub(crate) fn nullable<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<Option<T>> {
         if self.left.get(name).is_some_and(Value::is_null) {
             self.left.remove(name);
             return Some(None);
@@ -50,23 +50,23 @@ impl<'a> Fields<'a> {
     }
 
     /// Notes what is wrong with a field.
-    pub(super) fn problem(&mut self, name: &str, words: impl Into<String>) {
+    pub(crate) fn problem(&mut self, name: &str, words: impl Into<String>) {
         let pointer = self.place(name);
         self.problems.push(FieldProblem::at(pointer, words));
     }
 
     /// The pointer of a field.
-    pub(super) fn place(&self, name: &str) -> String {
+    pub(crate) fn place(&self, name: &str) -> String {
         format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"))
     }
 
     /// Where problems are noted, for readers of what is inside.
-    pub(super) fn problems(&mut self) -> &mut Vec<FieldProblem> {
+    pub(crate) fn problems(&mut self) -> &mut Vec<FieldProblem> {
         self.problems
     }
 
     /// Whatever nobody took is unknown.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for name in self.left.keys() {
             let pointer = self.place(name);
             self.problems.push(FieldProblem::at(pointer, "is not a known field"));
