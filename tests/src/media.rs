@@ -229,9 +229,16 @@ impl Clip {
         if self.picture {
             command.args(["-pix_fmt", "yuv420p", "-threads", "1", "-vsync", "vfr"]).args(self.video);
         }
-        command.args(self.sound).args(self.container).arg(&path);
-        let mut child =
-            command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start ffmpeg")?;
+        command.args(self.sound).args(self.container);
+        if self.beside == Beside::Cover {
+            command.args("-c:v:0 png -disposition:v:0 attached_pic".split(' '));
+        }
+        let mut child = command
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start ffmpeg")?;
         let mut stdin = child.stdin.take().context("take ffmpeg's stdin")?;
         // An early death of FFmpeg breaks the pipe; its own words, read below, say why.
         let written = if self.picture { self.draw_into(&mut stdin) } else { Ok(()) };
@@ -316,7 +323,7 @@ impl Beside {
             Beside::Nothing => {}
             Beside::Cover => {
                 command.args(["-f", "lavfi", "-i", &format!("{MARGIN},trim=end_frame=1")]);
-                command.args("-map 2 -map 0 -map 1 -c:v:0 png -disposition:v:0 attached_pic".split(' '));
+                command.args("-map 2 -map 0 -map 1".split(' '));
             }
             Beside::Subtitles => {
                 let text = work.join("text.srt");

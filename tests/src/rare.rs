@@ -10,6 +10,8 @@ use std::path::Path;
 
 /// Length of each clip, seconds.
 const SECONDS: f64 = 2.0;
+/// Length of the first one: while it plays a slow machine opens those that follow.
+const FIRST_SECONDS: f64 = 5.0;
 
 /// The profile of the channel that the clips are played on: what is 1280×720 elsewhere, small.
 pub fn profile() -> Value {
@@ -24,8 +26,8 @@ pub fn fast_profile() -> Value {
 /// Pictures that are made, coded or turned in another way than the channel's.
 pub fn pictures() -> Vec<Animal> {
     [
-        Animal::new(Clip { fps: 24, ..clip("51-24-fps.mp4", 51) }),
-        Animal { uneven: true, last: 98, ..Animal::new(Clip { fps: 50, ..clip("52-50-fps.mp4", 52) }) },
+        Animal::new(Clip { fps: 24, ..clip("51-24-fps.mp4", 51).lasting(FIRST_SECONDS) }),
+        Animal { uneven: true, ..Animal::new(Clip { fps: 50, ..clip("52-50-fps.mp4", 52) }) },
         Animal { every: 2, last: 118, ..Animal::new(Clip { fps: 60, ..clip("53-60-fps.mp4", 53) }) },
         Animal {
             every: 2,
@@ -39,7 +41,7 @@ pub fn pictures() -> Vec<Animal> {
         Animal::new(Clip { video: FULL_COLOUR, ..clip("59-4-2-2.mp4", 59) }),
         Animal::new(Clip { video: FAR_KEYS, ..clip("60-keyframes-10-s-apart.mp4", 60).lasting(5.0) }),
         Animal::new(Clip { video: HEAVY, ..clip("61-4-mbit.mp4", 61) }),
-        Animal::new(Clip { size: (640, 360), video: MPEG2, ..clip("62-mpeg2.mpg", 62) }),
+        Animal::new(Clip { size: (640, 360), video: MPEG2, sound: MP2, ..clip("62-mpeg2.mpg", 62) }),
         Animal::new(clip("63-plain.mp4", 63)),
     ]
     .into()
@@ -49,7 +51,7 @@ pub fn pictures() -> Vec<Animal> {
 pub fn containers() -> Vec<Animal> {
     let heard = |channels, rate| Some(Audio { rate, channels, span: 0.0..SECONDS, marker: None });
     [
-        clip("70-plain.mp4", 70),
+        clip("70-plain.mp4", 70).lasting(FIRST_SECONDS),
         clip("71-5-1.mp4", 71).sounding(heard(6, 48_000)),
         Clip {
             then: Then::Patch(Patch::SignalBandReplication),
@@ -78,10 +80,10 @@ pub fn containers() -> Vec<Animal> {
 /// Pictures that are faster than most, for a channel that is as fast as they are.
 pub fn fast() -> Vec<Animal> {
     [
-        Clip { fps: 60, video: WITH_B, ..clip("91-60-fps.mp4", 91) },
-        Clip { fps: 50, video: WITH_B, ..clip("92-50-fps.mp4", 92) },
-        Clip { fps: 24, video: WITH_B, ..clip("93-24-fps.mp4", 93) },
-        Clip { fps: 60, ..clip("94-60-fps-again.mp4", 94) },
+        Clip { fps: 60, video: WITH_B, ..clip("91-60-fps-wanted.mp4", 91).lasting(FIRST_SECONDS) },
+        Clip { fps: 50, video: WITH_B, ..clip("92-50-fps-wanted.mp4", 92) },
+        Clip { fps: 24, video: WITH_B, ..clip("93-24-fps-wanted.mp4", 93) },
+        Clip { fps: 60, ..clip("94-60-fps-wanted.mp4", 94) },
     ]
     .into_iter()
     .map(Animal::new)
@@ -107,6 +109,23 @@ pub fn put_garbage_into(folder: &Path) -> Result<()> {
     std::fs::write(folder.join(GARBAGE[2]), &bytes).context("write transport packets")?;
     bytes[..16].copy_from_slice(b"\0\0\0\x10ftypisom\0\0\0\0");
     std::fs::write(folder.join(GARBAGE[0]), &bytes).context("write half an MP4")
+}
+
+/// A file's name without the number that gives it its place.
+pub fn name(file: &str) -> &str {
+    file.split_once('-').map_or(file, |(_, name)| name)
+}
+
+/// What must be seen of an item, in the words of the table in docs/content.md.
+pub fn seen(animal: &Animal) -> String {
+    let pictures = match (animal.clip.picture, animal.every, animal.uneven) {
+        (false, ..) => "the slate",
+        (true, 2, _) => "every second picture",
+        (true, _, true) => "30 of 50 pictures each second",
+        (true, ..) => "every picture",
+    };
+    let bars = if animal.filled == [100, 100] { "" } else { ", upright, bars at its sides" };
+    format!("{pictures}{bars}")
 }
 
 /// 2 seconds of 320 × 180 at 30 frames per second without B-frames, 48 kHz stereo.
@@ -187,3 +206,4 @@ const IN_BAND: &[&str] = &[
 const MP3: &[&str] = &["-c:a", "libmp3lame", "-b:a", "128k"];
 const OPUS: &[&str] = &["-c:a", "libopus", "-b:a", "96k"];
 const FRAGMENTED: &[&str] = &["-movflags", "+frag_keyframe+empty_moov+default_base_moof"];
+const MP2: &[&str] = &["-c:a", "mp2", "-b:a", "192k"];

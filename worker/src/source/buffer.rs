@@ -65,6 +65,10 @@ pub struct Buffer {
     pub loops_ms: f64,
     /// The reader stops when this much is in hand, ms.
     pub high_ms: i64,
+    /// The AudioSpecificConfig that came with the sound.
+    pub sound_config: Option<Bytes>,
+    /// The pictures are there for the sound, and end with it.
+    pub pictures_follow_sound: bool,
     /// Where the last picture ends, ms of the feed, where the file says.
     pub pictures_end_ms: Option<i64>,
     shape: Shape,
@@ -88,6 +92,9 @@ pub struct Reached {
     /// Time of the newest sound.
     pub audio: Option<i64>,
 }
+
+/// Pictures that may lie between one and those that it needs, in decoding order.
+const MOST_REORDERED: usize = 16;
 
 /// Two children may round the same time differently, ms. Far less than the time between two frames.
 const ROUNDING_MS: i64 = 3;
@@ -116,6 +123,8 @@ impl Buffer {
             has_audio,
             loops_ms: 0.0,
             high_ms: HIGH_MS,
+            sound_config: None,
+            pictures_follow_sound: false,
             pictures_end_ms: None,
             shape,
             config: None,
@@ -166,6 +175,26 @@ impl Buffer {
         self.reached.video = self.video.back().map(|t| t.dts).or(Some(dts - 3 * ROUNDING_MS));
         self.reached.shown = Some(at - 1);
         Some(at)
+    }
+
+    /// Nothing more will come.
+    pub fn finish(&mut self, end: End) {
+        if let (true, Some(audio)) = (self.pictures_follow_sound, self.reached.audio) {
+            self.leave_out_after(audio);
+        }
+        self.end = Some(end);
+    }
+
+    /// Takes pictures off the end that are not needed to last until `end_ms`. No other needs the last one in decoding
+    /// order.
+    fn leave_out_after(&mut self, end_ms: i64) {
+        while self.video.back().is_some_and(|last| last.pts() >= end_ms) {
+            let others = self.video.iter().rev().skip(1).take(MOST_REORDERED);
+            if others.map(SourceTag::pts).max().is_none_or(|latest| latest < end_ms) {
+                break;
+            }
+            self.video.pop_back();
+        }
     }
 
     /// Milliseconds of pictures in hand.
@@ -242,8 +271,13 @@ impl Buffer {
     }
 
     fn push_audio(&mut self, dts: i64, body: BytesMut) {
-        // Only AAC (format 10), and of it only frames (1): the header (0) is the channel's own.
-        if body.len() > 2 && body[0] >> 4 == 10 && body[1] == 1 && !is_repeated(dts, self.repeated.audio) {
+        // Only AAC (format 10): a header (0), which is not sent because the channel has its own, or a frame (1).
+        if body.len() <= 2 || body[0] >> 4 != 10 {
+            return;
+        }
+        if body[1] == 0 {
+            self.sound_config = Some(body.freeze().slice(2..));
+        } else if body[1] == 1 && !is_repeated(dts, self.repeated.audio) {
             self.reached.audio = Some(dts);
             self.audio.push_back(SourceTag { dts, cts: 0, idr: false, body, config: None });
         }
@@ -359,6 +393,20 @@ mod tests {
         buffer.go_on(119);
         buffer.push(video(-39, 0x17, 40, 0x65));
         assert_eq!(buffer.video.back().map(|t| (t.dts, t.idr)), Some((80, true)));
+    }
+
+    #[test]
+    fn pictures_that_are_there_for_the_sound_end_with_it() {
+        let mut buffer = buffer();
+        buffer.pictures_follow_sound = true;
+        for (at, cts) in [(0, 80), (40, 160), (80, 40), (120, 40), (160, 160), (200, 40), (240, 40)] {
+            buffer.push(video(at, if at == 0 { 0x17 } else { 0x27 }, cts, if at == 0 { 0x65 } else { 0x41 }));
+        }
+        let sound = BytesMut::from(&[0xAF, 1, 0x21][..]);
+        buffer.push(RawTag { kind: Kind::Audio, at_ms: TIME_SHIFT_MS + 190, body: sound });
+        buffer.finish(End::Complete);
+        assert_eq!(buffer.video.iter().map(SourceTag::pts).collect::<Vec<_>>(), [80, 200, 120, 160]);
+        assert_eq!(buffer.end, Some(End::Complete));
     }
 
     proptest! {

@@ -2,10 +2,12 @@
 //! Nothing here knows of the channel's timeline.
 
 pub mod admission;
+pub mod asc;
 pub mod buffer;
 pub mod child;
 pub mod course;
 pub mod feed;
+pub mod fit;
 pub mod flv;
 pub mod link_server;
 pub mod object;

@@ -26,16 +26,22 @@ pub struct MediaInfo {
 }
 
 /// A picture track.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct VideoInfo {
     /// Index of the stream in the file.
     pub index: u32,
     /// FFmpeg's name of the codec.
     pub codec: String,
+    /// The container's four letters for the codec, where it has such.
+    pub tag: String,
     /// FFmpeg's name of the profile.
     pub profile: String,
     /// FFmpeg's name of the pixel format.
     pub pixels: String,
+    /// FFmpeg's name of the matrix that makes colours of the planes; empty where the file does not say.
+    pub matrix: String,
+    /// FFmpeg's name of the curve that makes light of the numbers; empty where the file does not say.
+    pub transfer: String,
     /// Pixels.
     pub width: u32,
     /// Pixels.
@@ -56,6 +62,13 @@ pub struct VideoInfo {
     pub duration_ms: Option<u64>,
     /// When its first picture comes after the start of the file, ms.
     pub begins_ms: u64,
+}
+
+impl VideoInfo {
+    /// Whether it has more light than an ordinary picture (ITU-R BT.2100: PQ or HLG).
+    pub fn is_hdr(&self) -> bool {
+        matches!(self.transfer.as_str(), "smpte2084" | "arib-std-b67")
+    }
 }
 
 /// A sound track.
@@ -93,14 +106,18 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<MediaInfo, String> {
 /// Why it cannot be played, in words for its owner.
 pub async fn probe_input(tools: &Tools, input: &Input) -> Result<MediaInfo, String> {
     let mut command = child::command(&tools.ffprobe, &tools.secrets_free_environment());
-    command.args(["-v", "error", "-of", "json", "-show_entries", ENTRIES]).args(input.arguments());
+    command.args(QUESTION).args(input.arguments());
     let deadline = if matches!(input, Input::Link(_)) { LINK_DEADLINE } else { DEADLINE };
     let answer = child::answer(command, deadline, MAX_ANSWER).await?;
     parse(&answer)
 }
 
-const ENTRIES: &str = "format=duration,start_time,bit_rate:stream=start_time,index,codec_type,codec_name,profile,pix_fmt,width,height,\
-    avg_frame_rate,r_frame_rate,field_order,sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
+/// What ffprobe is asked before the input; [`parse`] reads the answer.
+pub const QUESTION: [&str; 6] = ["-v", "error", "-of", "json", "-show_entries", ENTRIES];
+
+const ENTRIES: &str = "format=duration,start_time,bit_rate:stream=start_time,index,codec_type,codec_name,\
+    codec_tag_string,profile,pix_fmt,width,height,color_space,color_transfer,avg_frame_rate,r_frame_rate,field_order,\
+    sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
     :stream_disposition=attached_pic:stream_side_data=rotation:stream_tags=rotate";
 
 #[derive(Deserialize)]
@@ -125,8 +142,11 @@ struct Stream {
     index: u32,
     codec_type: String,
     codec_name: String,
+    codec_tag_string: String,
     profile: String,
     pix_fmt: String,
+    color_space: String,
+    color_transfer: String,
     width: u32,
     height: u32,
     avg_frame_rate: String,
@@ -176,8 +196,11 @@ fn video_info(stream: &Stream, total_kbps: Option<u32>, file_began: f64) -> Vide
     VideoInfo {
         index: stream.index,
         codec: stream.codec_name.clone(),
+        tag: stream.codec_tag_string.clone(),
         profile: stream.profile.clone(),
         pixels: stream.pix_fmt.clone(),
+        matrix: stream.color_space.clone(),
+        transfer: stream.color_transfer.clone(),
         width: stream.width,
         height: stream.height,
         fps: Rate::parse(&stream.avg_frame_rate),
