@@ -156,7 +156,7 @@ impl Part {
         let (deinterlace, house) = (fit::deinterlace(video), fit::house(profile, video));
         let grid = format!("{deinterlace}fps={fps}:start_time={begin_s:.6},setpts=PTS-STARTPTS,{house}");
         list.extend(["-vf".into(), grid.into()]);
-        list.extend(recipe::encoder(profile));
+        list.extend(fit::encoder(profile));
         list.extend(recipe::words(&format!("-fps_mode passthrough -frames:v {} -f mp4", self.wanted)));
         list.push(child::file_argument(to));
         list.extend(clock::read_along(&original.path, &original.info, video.map_or(0, |v| v.index)));

@@ -119,8 +119,7 @@ impl Opener {
         let course = Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms);
         let course = course.holding(slot).showing(slate);
         let feed = Feed::run(course, shape_of(info, recipe, profile), has_audio, &self.alive)?;
-        let pictures = info.video.as_ref().and_then(|v| Some(v.begins_ms + v.duration_ms?));
-        let pictures = pictures.and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());
+        let pictures = info.pictures_end_ms().and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());
         feed.buffer().pictures_end_ms = pictures;
         Ok((feed, source))
     }

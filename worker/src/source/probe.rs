@@ -19,10 +19,21 @@ const MAX_ANSWER: usize = 1024 * 1024;
 pub struct MediaInfo {
     /// Length in ms, where the file says.
     pub duration_ms: Option<u64>,
+    /// Whether the file has an index, so that its lengths can be relied on: without one they are the difference of
+    /// two times, and times may jump.
+    pub indexed: bool,
     /// The picture; cover art does not count.
     pub video: Option<VideoInfo>,
     /// The sound.
     pub audio: Option<AudioInfo>,
+}
+
+impl MediaInfo {
+    /// Where its pictures end, ms of the item, where the file can be relied on.
+    pub fn pictures_end_ms(&self) -> Option<u64> {
+        let video = self.video.as_ref().filter(|_| self.indexed)?;
+        Some(video.begins_ms + video.duration_ms?)
+    }
 }
 
 /// A picture track.
@@ -40,6 +51,8 @@ pub struct VideoInfo {
     pub pixels: String,
     /// FFmpeg's name of the matrix that makes colours of the planes; empty where the file does not say.
     pub matrix: String,
+    /// FFmpeg's name of the colours that are mixed; empty where the file does not say.
+    pub primaries: String,
     /// FFmpeg's name of the curve that makes light of the numbers; empty where the file does not say.
     pub transfer: String,
     /// Pixels.
@@ -115,8 +128,8 @@ pub async fn probe_input(tools: &Tools, input: &Input) -> Result<MediaInfo, Stri
 /// What ffprobe is asked before the input; [`parse`] reads the answer.
 pub const QUESTION: [&str; 6] = ["-v", "error", "-of", "json", "-show_entries", ENTRIES];
 
-const ENTRIES: &str = "format=duration,start_time,bit_rate:stream=start_time,index,codec_type,codec_name,\
-    codec_tag_string,profile,pix_fmt,width,height,color_space,color_transfer,avg_frame_rate,r_frame_rate,field_order,\
+const ENTRIES: &str = "format=format_name,duration,start_time,bit_rate:stream=start_time,index,codec_type,codec_name,\
+    codec_tag_string,profile,pix_fmt,width,height,color_space,color_primaries,color_transfer,avg_frame_rate,r_frame_rate,field_order,\
     sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
     :stream_disposition=attached_pic:stream_side_data=rotation:stream_tags=rotate";
 
@@ -130,6 +143,7 @@ struct Answer {
 
 #[derive(Deserialize, Default)]
 struct Format {
+    format_name: Option<String>,
     start_time: Option<String>,
     duration: Option<String>,
     bit_rate: Option<String>,
@@ -146,6 +160,7 @@ struct Stream {
     profile: String,
     pix_fmt: String,
     color_space: String,
+    color_primaries: String,
     color_transfer: String,
     width: u32,
     height: u32,
@@ -189,7 +204,8 @@ pub fn parse(answer: &[u8]) -> Result<MediaInfo, String> {
         return Err("holds neither picture nor sound".to_owned());
     }
     let duration_ms = answer.format.duration.as_deref().and_then(millis);
-    Ok(MediaInfo { duration_ms, video, audio })
+    let indexed = !matches!(answer.format.format_name.as_deref(), Some("mpegts" | "mpeg" | "mp3" | "aac"));
+    Ok(MediaInfo { duration_ms, indexed, video, audio })
 }
 
 fn video_info(stream: &Stream, total_kbps: Option<u32>, file_began: f64) -> VideoInfo {
@@ -200,6 +216,7 @@ fn video_info(stream: &Stream, total_kbps: Option<u32>, file_began: f64) -> Vide
         profile: stream.profile.clone(),
         pixels: stream.pix_fmt.clone(),
         matrix: stream.color_space.clone(),
+        primaries: stream.color_primaries.clone(),
         transfer: stream.color_transfer.clone(),
         width: stream.width,
         height: stream.height,

@@ -208,7 +208,7 @@ pub fn arguments(
     match recipe.video {
         Making::Transcode => {
             list.extend(["-vf".into(), fit::filter(profile, info.video.as_ref()).into()]);
-            list.extend(encoder(profile));
+            list.extend(fit::encoder(profile));
         }
         Making::Copy | Making::Silent | Making::Slate => list.extend(words("-c:v copy")),
     }
@@ -238,33 +238,10 @@ pub fn slate_arguments(profile: &Profile, seconds: u32) -> Vec<OsString> {
     let mut list = words("-v warning -nostdin -f lavfi -i");
     list.push(format!("color=c=0x1B2735:s={width}x{height}:r={fps}:d={seconds}").into());
     list.extend(["-vf".into(), fit::filter(profile, None).into()]);
-    list.extend(encoder(profile));
+    list.extend(fit::encoder(profile));
     list.extend(words("-an"));
     list.extend(output());
     list
-}
-
-/// x264 at a constant rate with closed GOPs of 2 s; never CRF, whose value would change the picture parameter set.
-pub(crate) fn encoder(profile: &Profile) -> Vec<OsString> {
-    let gop = (profile.fps.per_second() * 2.0).round().max(1.0);
-    let kbps = profile.video_kbps;
-    words(&format!(
-        "-c:v libx264 -preset veryfast -profile:v high -level {} -bf 2 -g {gop} -keyint_min {gop} -sc_threshold 0 \
-         -b:v {kbps}k -maxrate {kbps}k -bufsize {}k",
-        level(profile),
-        kbps * 2
-    ))
-}
-
-/// The lowest common H.264 level (table A-1) that holds the picture; never `auto`, which depends on the source.
-fn level(profile: &Profile) -> &'static str {
-    let rate = f64::from(profile.width.div_ceil(16) * profile.height.div_ceil(16)) * profile.fps.per_second();
-    match rate {
-        r if r <= 245_760.0 => "4.0",
-        r if r <= 522_240.0 => "4.2",
-        r if r <= 983_040.0 => "5.1",
-        _ => "6.2",
-    }
 }
 
 fn output() -> Vec<OsString> {
@@ -305,7 +282,7 @@ mod tests {
             channels: 2,
             kbps: Some(128),
         };
-        MediaInfo { duration_ms: Some(10_000), video: Some(video), audio: Some(audio) }
+        MediaInfo { duration_ms: Some(10_000), indexed: true, video: Some(video), audio: Some(audio) }
     }
 
     fn changed(change: impl FnOnce(&mut VideoInfo, &mut AudioInfo)) -> Recipe {

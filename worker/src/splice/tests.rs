@@ -163,7 +163,11 @@ fn a_deep_order_of_pictures_is_decoded_evenly_and_shown_when_it_was_meant() {
         let cts = ((shown - n + 2) * 100) as i32;
         let cts = cts.to_be_bytes();
         let (kind, nal) = if n == 0 { (0x17, 0x65) } else { (0x27, 0x41) };
-        buffer.push(raw(Kind::Video, (n - 2) * 100, &[kind, 1, cts[1], cts[2], cts[3], 0, 0, 0, 2, nal, 0xFF]));
+        buffer.push(raw(
+            Kind::Video,
+            (n - 2) * 100,
+            &[kind, 1, cts[1], cts[2], cts[3], 0, 0, 0, 2, nal, 0xFF],
+        ));
     }
     buffer.end = Some(End::Complete);
     group.switch(&Arc::new(Feed::of_buffer(buffer)));
