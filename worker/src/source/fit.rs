@@ -33,13 +33,14 @@ pub(crate) fn house(profile: &Profile, video: Option<&VideoInfo>) -> String {
 }
 
 /// High dynamic range onto what everybody can see, with a comma at its end. The scaled picture is small, which keeps
-/// this cheap. What the file leaves out is what BT.2100 says.
+/// this cheap. 150 cd/m² for white keeps a middle grey (26 cd/m², ITU-R BT.2408) what it is; what the file leaves out is
+/// what BT.2100 says.
 fn tone(video: &VideoInfo) -> String {
     let said = |name: &str| !matches!(name, "" | "unknown" | "reserved");
     let matrix = if said(&video.matrix) { "" } else { "setparams=colorspace=bt2020nc," };
     let primaries = if said(&video.primaries) { "" } else { "setparams=color_primaries=bt2020," };
     format!(
-        "{matrix}{primaries}zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,\
+        "{matrix}{primaries}zscale=t=linear:npl=150,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:desat=0,\
          zscale=t=bt709:m=bt709:r=tv,format=yuv420p,"
     )
 }
