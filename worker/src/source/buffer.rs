@@ -2,6 +2,7 @@
 //! tests fill it by hand.
 
 use super::flv::{Kind, RawTag};
+use super::parameters;
 use crate::media::{Shape, TrackConfig};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -228,12 +229,16 @@ impl Buffer {
         match body[1] {
             0 => self.take_header(body.freeze()),
             1 => {
-                let Some(config) = self.config.clone() else { return };
+                let Some(present) = &self.config else { return };
                 if is_repeated(dts, self.repeated.video) {
                     return;
                 }
                 let flagged = body[0] >> 4 == 1;
                 let idr = flagged && has_idr(&body[5..], self.nal_length_size);
+                let size = self.nal_length_size;
+                if idr && let Some(header) = parameters::header_for(&body[5..], size, &present.header) {
+                    self.take_header(header);
+                }
                 if flagged && !idr {
                     self.idr.false_keys += 1;
                     body[0] = 0x27;
@@ -243,7 +248,7 @@ impl Buffer {
                 self.trouble = None;
                 self.reached.video = Some(dts);
                 self.reached.shown = self.reached.shown.max(Some(dts + i64::from(cts)));
-                self.video.push_back(SourceTag { dts, cts, idr, body, config: Some(config) });
+                self.video.push_back(SourceTag { dts, cts, idr, body, config: self.config.clone() });
             }
             _ => {}
         }
@@ -305,19 +310,8 @@ fn is_repeated(dts: i64, until: Option<i64>) -> bool {
 
 /// Whether a picture in AVCC form (length-prefixed NAL units) holds an IDR slice: NAL unit type 5
 /// (ITU-T H.264, table 7-1). A key flag alone is not enough, because open GOPs carry it too.
-pub fn has_idr(mut nals: &[u8], length_size: usize) -> bool {
-    while nals.len() > length_size {
-        let (length, rest) = nals.split_at(length_size);
-        let length = length.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
-        if rest[0] & 0x1F == 5 {
-            return true;
-        }
-        if length == 0 || length >= rest.len() {
-            return false;
-        }
-        nals = &rest[length..];
-    }
-    false
+pub fn has_idr(picture: &[u8], length_size: usize) -> bool {
+    parameters::nal_units(picture, length_size).any(|unit| unit[0] & 0x1F == 5)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod flv;
 pub mod link_server;
 pub mod object;
 pub mod open;
+pub mod parameters;
 pub mod prepared;
 pub mod probe;
 pub mod recipe;

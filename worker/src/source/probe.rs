@@ -43,8 +43,6 @@ pub struct VideoInfo {
     pub index: u32,
     /// FFmpeg's name of the codec.
     pub codec: String,
-    /// The container's four letters for the codec, where it has such.
-    pub tag: String,
     /// FFmpeg's name of the profile.
     pub profile: String,
     /// FFmpeg's name of the pixel format.
@@ -129,7 +127,7 @@ pub async fn probe_input(tools: &Tools, input: &Input) -> Result<MediaInfo, Stri
 pub const QUESTION: [&str; 6] = ["-v", "error", "-of", "json", "-show_entries", ENTRIES];
 
 const ENTRIES: &str = "format=format_name,duration,start_time,bit_rate:stream=start_time,index,codec_type,codec_name,\
-    codec_tag_string,profile,pix_fmt,width,height,color_space,color_primaries,color_transfer,avg_frame_rate,r_frame_rate,field_order,\
+    profile,pix_fmt,width,height,color_space,color_primaries,color_transfer,avg_frame_rate,r_frame_rate,field_order,\
     sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
     :stream_disposition=attached_pic:stream_side_data=rotation:stream_tags=rotate";
 
@@ -156,7 +154,6 @@ struct Stream {
     index: u32,
     codec_type: String,
     codec_name: String,
-    codec_tag_string: String,
     profile: String,
     pix_fmt: String,
     color_space: String,
@@ -212,7 +209,6 @@ fn video_info(stream: &Stream, total_kbps: Option<u32>, file_began: f64) -> Vide
     VideoInfo {
         index: stream.index,
         codec: stream.codec_name.clone(),
-        tag: stream.codec_tag_string.clone(),
         profile: stream.profile.clone(),
         pixels: stream.pix_fmt.clone(),
         matrix: stream.color_space.clone(),

@@ -85,10 +85,6 @@ pub fn video_problems(video: &VideoInfo, profile: &Profile) -> Vec<String> {
         return vec![format!("video is {}, not H.264", video.codec)];
     }
     let mut found = Vec::new();
-    if video.tag == "avc3" {
-        // RTMP has one place for them, before the first picture.
-        found.push("parameter sets are in the stream (avc3)".to_owned());
-    }
     if video.is_hdr() {
         found.push("picture is HDR".to_owned());
     }
@@ -261,7 +257,6 @@ mod tests {
         let video = VideoInfo {
             index: 0,
             codec: "h264".into(),
-            tag: "avc1".into(),
             profile: "High".into(),
             pixels: "yuv420p".into(),
             width: 1280,
@@ -299,8 +294,7 @@ mod tests {
             (Making::Copy, Making::Copy, "fits the profile")
         );
         type Change = fn(&mut VideoInfo, &mut AudioInfo);
-        let video: [(Change, &str); 11] = [
-            (|v, _| v.tag = "avc3".into(), "parameter sets are in the stream (avc3)"),
+        let video: [(Change, &str); 10] = [
             (|v, _| v.transfer = "arib-std-b67".into(), "picture is HDR"),
             (|v, _| v.codec = "hevc".into(), "video is hevc, not H.264"),
             (|v, _| v.pixels = "yuv420p10le".into(), "pixel format is yuv420p10le, not yuv420p"),

@@ -86,6 +86,22 @@ fn pictures_that_are_there_for_the_sound_end_with_it() {
     assert_eq!(buffer.end, Some(End::Complete));
 }
 
+#[test]
+fn a_picture_that_brings_other_parameter_sets_has_another_header_from_there_on() {
+    let mut buffer = buffer();
+    buffer.push(video(0, 0x17, 0, 0x65));
+    let mut body = vec![0x17, 1, 0, 0, 0];
+    for unit in [&[0x67u8, 77, 0, 30, 1][..], &[0x68, 1, 2, 3], &[0x65, 9]] {
+        body.extend((unit.len() as u32).to_be_bytes());
+        body.extend_from_slice(unit);
+    }
+    let at_ms = TIME_SHIFT_MS + 40;
+    buffer.push(RawTag { kind: Kind::Video, at_ms, body: BytesMut::from(&body[..]) });
+    buffer.push(video(80, 0x27, 0, 0x41));
+    let profiles: Vec<u8> = buffer.video.iter().map(|t| t.config.as_ref().unwrap().header[6]).collect();
+    assert_eq!(profiles, [100, 77, 77]);
+}
+
 proptest! {
     #[test]
     fn arbitrary_bodies_never_panic(kind in 0u8..3, body in prop::collection::vec(any::<u8>(), 0..80), at in any::<i32>()) {
