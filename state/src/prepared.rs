@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// Counts the ways in which files have been prepared: results of another way are not used.
-pub const SETTINGS: u32 = 1;
+pub const SETTINGS: u32 = 2;
 
 /// Why an item was passed over: it needs a transcode that this machine has no time for now.
 pub const WAITS: &str = "waits to be prepared";

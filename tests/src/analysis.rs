@@ -1,6 +1,7 @@
 //! Whether a recording shows what was played: every picture, in step with the sound, without gaps and holes.
 //! Pure functions over a [`Recording`].
 
+use crate::blind::{self, Blind};
 use crate::recording::{Packet, RATE, Recording};
 use crate::runs::{Run, runs, without_first_run, without_last_run};
 use crate::sound;
@@ -42,6 +43,8 @@ pub struct Row {
     pub offsets: Vec<f64>,
     /// Time from the last picture of the item before, beyond the usual step, ms.
     pub extra_gap_ms: f64,
+    /// How much of the frame it fills, percent of width and height.
+    pub filled: [u8; 2],
 }
 
 /// The outcome: figures by item and every problem in words.
@@ -55,6 +58,8 @@ pub struct Verdict {
     pub audio_step_ms: f64,
     /// Longest disagreement of the audio timestamps with a count of the samples since the first, ms.
     pub audio_drift_ms: f64,
+    /// Longest time between two key pictures, ms.
+    pub idr_distance_ms: f64,
 }
 
 impl Verdict {
@@ -90,44 +95,55 @@ pub fn judge_window(recording: Recording, items: &[Animal], least: usize, limits
 pub fn judge(recording: &Recording, items: &[Animal], limits: &Limits) -> Verdict {
     let runs = runs(recording);
     let beeps = times(recording, &sound::beeps(&recording.sound.samples, RATE));
+    let blind = blind::find(items, &runs);
     let mut verdict = Verdict { problems: decode_problems(recording), ..Verdict::default() };
+    verdict.problems.extend(unread(recording, &blind));
     judge_order(&runs, items, &mut verdict);
-    let mut before: Option<(&Run, &Animal)> = None;
+    for one in &blind {
+        let (row, problems) = one.judge(recording, &beeps, limits.sync_ms);
+        verdict.rows.push(row);
+        verdict.problems.extend(problems);
+    }
+    let mut before: Option<&Run> = None;
     for run in &runs {
         let Some(animal) = items.iter().find(|a| a.clip.item == run.item) else { continue };
-        let row = row(run, animal, before, &beeps);
+        let mut row = row(run, animal, before, &beeps);
+        row.extra_gap_ms -= before.map_or(0.0, |b| blind.iter().map(|one| one.held_ms(b, run)).sum());
         verdict.problems.extend(item_problems(&row, animal, limits));
         verdict.rows.push(row);
-        before = Some((run, animal));
+        before = Some(run);
     }
-    judge_sound(recording, &runs, items, limits, &mut verdict);
+    verdict.idr_distance_ms = idr_distance_ms(recording);
+    let quiet: Vec<Range<f64>> = runs.iter().flat_map(|run| quiet_parts(run, items)).collect();
+    let quiet: Vec<Range<f64>> = blind.iter().map(Blind::quiet).chain(quiet).collect();
+    judge_sound(recording, &quiet, limits, &mut verdict);
     verdict
 }
 
 fn judge_order(runs: &[Run], items: &[Animal], verdict: &mut Verdict) {
     let seen: Vec<u8> = runs.iter().map(|r| r.item).collect();
-    let wanted: Vec<u8> = items.iter().map(|a| a.clip.item).collect();
+    let wanted: Vec<u8> = items.iter().filter(|a| a.clip.picture).map(|a| a.clip.item).collect();
     if seen != wanted {
         verdict.problems.push(format!("items on the air were {seen:?} and not {wanted:?}"));
     }
 }
 
-fn row(run: &Run, animal: &Animal, before: Option<(&Run, &Animal)>, beeps: &[f64]) -> Row {
+fn row(run: &Run, animal: &Animal, before: Option<&Run>, beeps: &[f64]) -> Row {
     let numbers: Vec<u16> = run.pictures.iter().map(|p| p.0).collect();
-    let jumps = numbers.windows(2).map(|w| usize::from(w[1] - w[0]));
+    let jumps = numbers.windows(2).map(|w| usize::from((w[1] - w[0]).div_ceil(animal.every)));
     let nearest = |flash: &f64| {
         let offsets = beeps.iter().map(|b| (b - flash) * 1000.0).filter(|o| o.abs() < 400.0);
         offsets.min_by(|a, b| a.abs().total_cmp(&b.abs()))
     };
     Row {
         name: animal.clip.file.to_owned(),
+        filled: run.filled,
         seen: numbers.first().copied().unwrap_or(0)..numbers.last().copied().unwrap_or(0),
         lost: jumps.clone().map(|j| j.saturating_sub(1)).sum(),
         repeated: jumps.filter(|j| *j == 0).count(),
         offsets: run.flashes.iter().filter_map(nearest).collect(),
-        extra_gap_ms: before.map_or(0.0, |(earlier, _)| {
-            (run.start() - earlier.last() - run.step().max(earlier.step())) * 1000.0
-        }),
+        extra_gap_ms: before
+            .map_or(0.0, |earlier| (run.start() - earlier.last() - run.step().max(earlier.step())) * 1000.0),
     }
 }
 
@@ -147,6 +163,12 @@ fn item_problems(row: &Row, animal: &Animal, limits: &Limits) -> Vec<String> {
     }
     if let Some(worst) = row.offsets.iter().copied().find(|o| o.abs() > limits.sync_ms) {
         found.push(format!("{name}: sound is {worst:+.0} ms off the picture"));
+    }
+    if row.filled.iter().zip(animal.filled).any(|(seen, wanted)| seen.abs_diff(wanted) > 3) {
+        found.push(format!(
+            "{name}: {:?} % of the frame is picture, {:?} expected",
+            row.filled, animal.filled
+        ));
     }
     let wanted = animal.beeps();
     if row.offsets.len() < wanted && !animal.cut {
@@ -172,11 +194,22 @@ fn decode_problems(recording: &Recording) -> Vec<String> {
             found.push(format!("{name}: decoding time does not rise at {back:?} s"));
         }
     }
-    let unread = recording.pictures.iter().filter(|p| p.reading.code.is_none()).count();
-    if unread > 0 {
-        found.push(format!("{unread} pictures without a code"));
-    }
     found
+}
+
+/// Pictures without a code belong to items without a picture, and nowhere else.
+fn unread(recording: &Recording, blind: &[Blind<'_>]) -> Option<String> {
+    let known = |at: f64| blind.iter().any(|one| one.covers(at));
+    let unread = recording.pictures.iter().filter(|p| p.reading.code.is_none() && !known(p.pts));
+    let times: Vec<f64> = unread.map(|p| p.pts).collect();
+    (!times.is_empty())
+        .then(|| format!("{} pictures without a code, the first at {:.3} s", times.len(), times[0]))
+}
+
+/// Longest time between two key pictures, ms.
+fn idr_distance_ms(recording: &Recording) -> f64 {
+    let keys: Vec<f64> = recording.packets.iter().filter(|p| p.video && p.key).map(|p| p.dts).collect();
+    keys.windows(2).map(|w| (w[1] - w[0]) * 1000.0).fold(0.0, f64::max)
 }
 
 /// Decoding times, in seconds, that are not later than the one before in the same track.
@@ -185,17 +218,16 @@ pub fn backward_steps(packets: &[Packet], video: bool) -> Vec<f64> {
     times.windows(2).filter(|w| w[1] <= w[0]).map(|w| w[1]).collect()
 }
 
-fn judge_sound(rec: &Recording, runs: &[Run], items: &[Animal], limits: &Limits, verdict: &mut Verdict) {
+fn judge_sound(rec: &Recording, quiet: &[Range<f64>], limits: &Limits, verdict: &mut Verdict) {
     let audio: Vec<f64> = rec.packets.iter().filter(|p| !p.video).map(|p| p.pts).collect();
     verdict.audio_step_ms = audio.windows(2).map(|w| (w[1] - w[0]) * 1000.0).fold(0.0, f64::max);
     verdict.audio_drift_ms = drift_ms(rec);
     if verdict.audio_step_ms > limits.audio_step_ms {
         verdict.problems.push(format!("audio frames are up to {:.0} ms apart", verdict.audio_step_ms));
     }
-    let quiet: Vec<Range<f64>> = runs.iter().flat_map(|run| quiet_parts(run, items)).collect();
     for hole in sound::silences(&rec.sound.samples, RATE, limits.hole_ms as usize) {
         let hole = rec.sound.time_of(hole.start)..rec.sound.time_of(hole.end);
-        let left = uncovered_ms(&hole, &quiet);
+        let left = uncovered_ms(&hole, quiet);
         if left >= limits.hole_ms {
             let (from, to) = (hole.start, hole.end);
             verdict.problems.push(format!("{left:.0} ms of sound are missing in {from:.3}..{to:.3} s"));

@@ -3,6 +3,7 @@
 //! A clip's media time begins at 0; its picture may begin later, and so may its sound. Every second, at
 //! [`FIRST_MARK_S`] past it, the picture flashes and the sound beeps. Clips are kept under `target/` by recipe.
 
+use crate::boxes::Patch;
 use crate::picture::{self, Code};
 use crate::rig::program;
 use crate::sound::{self, Score};
@@ -36,8 +37,14 @@ pub struct Clip {
     pub video_start: f64,
     /// Its sound.
     pub audio: Option<Audio>,
+    /// Whether it has a picture at all.
+    pub picture: bool,
     /// Options of the video encoder.
     pub video: &'static [&'static str],
+    /// Options of the audio encoder.
+    pub sound: &'static [&'static str],
+    /// What else is in the file.
+    pub beside: Beside,
     /// Options of the container.
     pub container: &'static [&'static str],
     /// What is done to the file afterwards.
@@ -49,7 +56,7 @@ pub struct Clip {
 pub struct Audio {
     /// Hz.
     pub rate: u32,
-    /// 1 or 2.
+    /// Channels, which all sound the same.
     pub channels: u16,
     /// First and last sample, seconds of media time.
     pub span: Range<f64>,
@@ -57,11 +64,26 @@ pub struct Audio {
     pub marker: Option<Range<f64>>,
 }
 
+/// What a file holds beside a picture and a sound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// A still picture, before everything else, which is not the film.
+    Cover,
+    /// Two texts, the second in another language.
+    Subtitles,
+    /// A second picture and a second sound, which nobody shall see and hear.
+    SecondTracks,
+}
+
 /// What is done to a file once it is encoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Then {
     /// Nothing.
     Keep,
+    /// One place in it is written over.
+    Patch(Patch),
     /// The start is cut off without encoding again, so that an edit list hides what must stay in the file.
     TrimStart {
         /// Seconds.
@@ -94,6 +116,9 @@ pub const WITH_B: &[&str] = &[
     "-b:v",
     "800k",
 ];
+
+/// AAC-LC.
+pub const AAC: &[&str] = &["-c:a", "aac", "-b:a", "128k"];
 
 /// 1.5 Mbit/s whatever the picture shows, so that bytes last as long as they do in real media.
 pub const EVEN: &[&str] = &[
@@ -132,10 +157,18 @@ impl Clip {
             seconds: 3.0,
             video_start: 0.0,
             audio: Some(Audio { rate: 48_000, channels: 2, span: 0.0..3.0, marker: None }),
+            picture: true,
             video: NO_B,
+            sound: AAC,
+            beside: Beside::Nothing,
             container: &[],
             then: Then::Keep,
         }
+    }
+
+    /// The same, without a picture.
+    pub fn blind(self) -> Self {
+        Clip { picture: false, ..self }
     }
 
     /// The same, this long.
@@ -188,14 +221,27 @@ impl Clip {
     fn encode(&self, work: &Path) -> Result<PathBuf> {
         let path = work.join(self.file);
         let mut command = ffmpeg();
-        self.add_inputs(&mut command, work)?;
-        command.args(["-pix_fmt", "yuv420p", "-threads", "1", "-vsync", "vfr"]).args(self.video);
-        command.args(["-c:a", "aac", "-b:a", "128k"]).args(self.container).arg(&path);
-        let mut child =
-            command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start ffmpeg")?;
+        if self.picture {
+            self.add_picture(&mut command);
+        }
+        self.add_sound(&mut command, work)?;
+        self.beside.add_to(&mut command, work)?;
+        if self.picture {
+            command.args(["-pix_fmt", "yuv420p", "-threads", "1", "-vsync", "vfr"]).args(self.video);
+        }
+        command.args(self.sound).args(self.container);
+        if self.beside == Beside::Cover {
+            command.args("-c:v:0 png -disposition:v:0 attached_pic".split(' '));
+        }
+        let mut child = command
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start ffmpeg")?;
         let mut stdin = child.stdin.take().context("take ffmpeg's stdin")?;
         // An early death of FFmpeg breaks the pipe; its own words, read below, say why.
-        let written = self.draw_into(&mut stdin);
+        let written = if self.picture { self.draw_into(&mut stdin) } else { Ok(()) };
         drop(stdin);
         let output = child.wait_with_output().context("wait for ffmpeg")?;
         if !output.status.success() || written.is_err() {
@@ -204,7 +250,7 @@ impl Clip {
         self.finish(path, work)
     }
 
-    fn add_inputs(&self, command: &mut Command, work: &Path) -> Result<()> {
+    fn add_picture(&self, command: &mut Command) {
         let size = format!("{}x{}", self.size.0, self.size.1);
         command.args([
             "-f",
@@ -217,6 +263,9 @@ impl Clip {
             &self.fps.to_string(),
         ]);
         command.args(["-itsoffset", &self.video_start.to_string(), "-i", "pipe:0"]);
+    }
+
+    fn add_sound(&self, command: &mut Command, work: &Path) -> Result<()> {
         let Some(audio) = &self.audio else { return Ok(()) };
         let sound = work.join("sound.wav");
         let score = Score {
@@ -243,6 +292,12 @@ impl Clip {
     fn finish(&self, path: PathBuf, work: &Path) -> Result<PathBuf> {
         match self.then {
             Then::Keep => Ok(path),
+            Then::Patch(patch) => {
+                let mut bytes = std::fs::read(&path).context("read the clip")?;
+                patch.apply(&mut bytes)?;
+                std::fs::write(&path, bytes).context("patch the clip")?;
+                Ok(path)
+            }
             Then::TrimStart { by } => {
                 let trimmed = work.join(format!("trimmed-{}", self.file));
                 let mut command = ffmpeg();
@@ -257,6 +312,32 @@ impl Clip {
                 Ok(path)
             }
         }
+    }
+}
+
+impl Beside {
+    /// Its inputs, and which tracks of all inputs the file holds, in their order.
+    fn add_to(self, command: &mut Command, work: &Path) -> Result<()> {
+        const MARGIN: &str = "color=c=red:s=64x64";
+        match self {
+            Beside::Nothing => {}
+            Beside::Cover => {
+                command.args(["-f", "lavfi", "-i", &format!("{MARGIN},trim=end_frame=1")]);
+                command.args("-map 2 -map 0 -map 1".split(' '));
+            }
+            Beside::Subtitles => {
+                let text = work.join("text.srt");
+                std::fs::write(&text, "1\n00:00:00,100 --> 00:00:01,500\nGood evening\n")
+                    .context("write a text")?;
+                command.arg("-i").arg(text).args("-map 2 -map 0 -map 1 -map 2".split(' '));
+            }
+            Beside::SecondTracks => {
+                command.args(["-f", "lavfi", "-i", &format!("{MARGIN}:d=2")]);
+                command.args(["-f", "lavfi", "-i", "sine=2000:d=2"]);
+                command.args("-map 0 -map 1 -map 2 -map 3".split(' '));
+            }
+        }
+        Ok(())
     }
 }
 

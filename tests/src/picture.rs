@@ -32,6 +32,8 @@ pub struct Reading {
     pub flash: bool,
     /// Mean luma of the whole frame; about 16 is black.
     pub luma: u8,
+    /// How much of the frame's width and height is picture and not black bar, percent.
+    pub filled: [u8; 2],
 }
 
 /// Draws a frame as yuv420p bytes; `width` and `height` in pixels, even.
@@ -53,7 +55,7 @@ pub fn draw(width: usize, height: usize, code: Code, flash: bool) -> Vec<u8> {
 pub fn read(luma: &[u8], width: usize, height: usize) -> Reading {
     let mean = mean(luma, width, Area { left: 0, top: 0, right: width, bottom: height });
     let Some(bounds) = bounds(luma, width, height) else {
-        return Reading { code: None, flash: false, luma: mean };
+        return Reading { code: None, flash: false, luma: mean, filled: [0, 0] };
     };
     let (w, h) = (bounds.right - bounds.left, bounds.bottom - bounds.top);
     let level = |area: Area| self::mean(luma, width, area.middle().moved(bounds.left, bounds.top));
@@ -64,7 +66,8 @@ pub fn read(luma: &[u8], width: usize, height: usize) -> Reading {
             bits |= u32::from(lit) << (row * COLUMNS + column);
         }
     }
-    Reading { code: parse(bits), flash: level(field(w, h)) > 170, luma: mean }
+    let filled = [w * 100 / width, h * 100 / height].map(|percent| percent as u8);
+    Reading { code: parse(bits), flash: level(field(w, h)) > 170, luma: mean, filled }
 }
 
 /// A rectangle in pixels, right and bottom excluded.
@@ -163,12 +166,16 @@ mod tests {
             assert_eq!(read(&picture[..160 * 120], 160, 120).code, expected);
             assert_eq!(read(&boxed, 214, 120).code, expected);
             assert_eq!(read(&boxed, 214, 120).flash, flash);
+            assert_eq!(read(&boxed, 214, 120).filled, [74, 100]);
         }
     }
 
     #[test]
     fn a_black_picture_and_one_wrong_block_are_no_code() {
-        assert_eq!(read(&[16; 160 * 90], 160, 90), Reading { code: None, flash: false, luma: 16 });
+        assert_eq!(
+            read(&[16; 160 * 90], 160, 90),
+            Reading { code: None, flash: false, luma: 16, filled: [0, 0] }
+        );
         let mut picture = draw(160, 90, Code { item: 3, frame: 9 }, false);
         let area = block(160, 90, 0, 2);
         let inverted = if picture[area.top * 160 + area.left] == WHITE { BLACK } else { WHITE };

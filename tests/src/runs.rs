@@ -12,6 +12,8 @@ pub struct Run {
     pub pictures: Vec<(u16, f64)>,
     /// Presentation times at which the picture lights up.
     pub flashes: Vec<f64>,
+    /// How much of the frame the picture fills, percent of width and height: the least that was seen.
+    pub filled: [u8; 2],
 }
 
 impl Run {
@@ -43,11 +45,14 @@ pub fn runs(recording: &Recording) -> Vec<Run> {
             run.item == item && run.pictures.last().is_some_and(|(last, _)| *last <= frame)
         });
         if !goes_on {
-            found.push(Run { item, ..Run::default() });
+            found.push(Run { item, filled: [100, 100], ..Run::default() });
             lit = false;
         }
         let Some(run) = found.last_mut() else { continue };
         run.pictures.push((frame, picture.pts));
+        for (least, seen) in run.filled.iter_mut().zip(picture.reading.filled) {
+            *least = seen.min(*least);
+        }
         if picture.reading.flash && !lit {
             run.flashes.push(picture.pts);
         }
@@ -87,7 +92,12 @@ mod tests {
     use crate::recording::Picture;
 
     fn picture(n: usize, item: u8, frame: u16) -> Picture {
-        let reading = Reading { code: Some(Code { item, frame }), flash: frame % 30 > 27, luma: 100 };
+        let reading = Reading {
+            code: Some(Code { item, frame }),
+            flash: frame % 30 > 27,
+            luma: 100,
+            filled: [100, 100],
+        };
         Picture { pts: n as f64 / 30.0, reading }
     }
 

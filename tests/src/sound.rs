@@ -24,7 +24,7 @@ const SILENCE: f64 = 0.02;
 pub struct Score {
     /// Hz.
     pub rate: u32,
-    /// 1 or 2.
+    /// Channels, which all sound the same.
     pub channels: u16,
     /// First and last sample.
     pub span: Range<f64>,

@@ -55,13 +55,17 @@ pub struct Animal {
     pub uneven: bool,
     /// Whether the file ends before the picture does, so that any last picture is right.
     pub cut: bool,
+    /// Every how many of its pictures must be seen: 2 where fields or a lower rate take every other one.
+    pub every: u16,
+    /// How much of the frame it must fill, percent of width and height.
+    pub filled: [u8; 2],
 }
 
 impl Animal {
     /// A clip of which every picture must be seen.
     pub fn new(clip: Clip) -> Self {
         let last = clip.frames() - 1;
-        Animal { clip, first: 0, last, uneven: false, cut: false }
+        Animal { clip, first: 0, last, uneven: false, cut: false, every: 1, filled: [100, 100] }
     }
 
     /// Marks that must be both seen and heard.

@@ -313,7 +313,7 @@ fn stalled(item: &OnItem) -> String {
 }
 
 fn ended_early(item: &OnItem, position_ms: u64) -> Option<String> {
-    let expected = item.info.video.as_ref().and_then(|v| v.duration_ms);
+    let expected = item.info.video.as_ref().filter(|_| item.info.indexed).and_then(|v| v.duration_ms);
     let short = expected.is_some_and(|length| position_ms + EARLY_MS < length);
     let played = || format!("{:.1} of {:.1} s", position_ms as f64 / 1e3, expected.unwrap_or(0) as f64 / 1e3);
     match splice::broken(&item.feed) {

@@ -80,7 +80,8 @@ async fn info(path: &Path) -> (Tools, MediaInfo) {
 fn of_ffmpeg(path: &Path, info: &MediaInfo, from_ms: u64) -> Vec<RawTag> {
     let audio = if info.audio.is_some() { Making::Copy } else { Making::Silent };
     let recipe = Recipe { video: Making::Copy, audio, reason: String::new() };
-    let arguments = arguments(&Input::File(path.to_owned()), info, &recipe, &Profile::default(), from_ms);
+    let arguments =
+        arguments(&Input::File(path.to_owned()), (info, &recipe, &Profile::default()), None, from_ms);
     let output = Command::new("ffmpeg").args(arguments).output().unwrap();
     let (mut cutter, mut bytes) = (Cutter::default(), BytesMut::from(&output.stdout[..]));
     std::iter::from_fn(|| cutter.next(&mut bytes).unwrap()).collect()

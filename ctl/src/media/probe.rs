@@ -24,10 +24,6 @@ const MOST: usize = 4 * 1024 * 1024;
 /// Longest distance of keyframes in a picture that is copied, ms.
 const LONGEST_DISTANCE_MS: u64 = 4_000;
 
-const ENTRIES: &str = "format=duration,bit_rate:stream=index,codec_type,codec_name,profile,pix_fmt,width,height,\
-    avg_frame_rate,r_frame_rate,field_order,sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
-    :stream_disposition=attached_pic:stream_side_data=rotation";
-
 /// Where the system keeps its certificates in one file.
 const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -97,7 +93,7 @@ async fn look(
         let input = linked_input(&redirect.address, bundle);
         (Some(redirect), input)
     };
-    let shape = words_of("-v error -of json -show_entries").chain([ENTRIES.into()]);
+    let shape = probe::QUESTION.into_iter().map(OsString::from);
     let info = ask(around, key, shape, &input).await?;
     let info = probe::parse(&info).map_err(|why| unreadable(key, &why))?;
     let packets = words_of(
@@ -113,7 +109,7 @@ async fn look(
 fn judged(media: MediaFile, info: MediaInfo, distance: Option<u64>) -> Probed {
     let profile = Profile::default();
     let (mut fits, mut reason) = match recipe::decide(&info, &profile) {
-        Ok(recipe) => (recipe.video == Making::Copy && recipe.audio != Making::Transcode, recipe.reason),
+        Ok(recipe) => (recipe.video != Making::Transcode && recipe.audio != Making::Transcode, recipe.reason),
         Err(why) => (false, why),
     };
     if let Some(ms) = distance.filter(|ms| *ms > LONGEST_DISTANCE_MS && fits) {

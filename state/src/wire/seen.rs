@@ -164,6 +164,8 @@ pub enum Making {
     Transcode,
     /// The item has no such track; the worker makes silence.
     Silent,
+    /// The item has no picture; the slate is shown while it is heard.
+    Slate,
 }
 
 /// One destination as its task sees it.

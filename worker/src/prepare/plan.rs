@@ -26,6 +26,9 @@ pub(super) fn plan(
     job: &Job,
     scanned: Option<Scan>,
 ) -> Result<Result<Plan, String>, String> {
+    if info.video.is_none() {
+        return Ok(Err("has no picture; its sound is played with the slate".to_owned()));
+    }
     let recipe = recipe::decide(info, &job.profile)?;
     let against = scanned.as_ref().and_then(against_copying);
     let picture_fits = recipe.video == Making::Copy && against.is_none();

@@ -99,7 +99,7 @@ async fn scan(
 ) -> Result<Scan, String> {
     let audio = if with_sound { Making::Copy } else { Making::Silent };
     let recipe = Recipe { video: Making::Copy, audio, reason: String::new() };
-    let mut arguments = recipe::arguments(&Input::File(path.to_owned()), info, &recipe, profile, 0);
+    let mut arguments = recipe::arguments(&Input::File(path.to_owned()), (info, &recipe, profile), None, 0);
     if !with_sound {
         arguments.extend(clock::read_along(path, info, info.video.as_ref().map_or(0, |v| v.index)));
     }

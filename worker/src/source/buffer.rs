@@ -2,6 +2,7 @@
 //! tests fill it by hand.
 
 use super::flv::{Kind, RawTag};
+use super::parameters;
 use crate::media::{Shape, TrackConfig};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -65,6 +66,10 @@ pub struct Buffer {
     pub loops_ms: f64,
     /// The reader stops when this much is in hand, ms.
     pub high_ms: i64,
+    /// The AudioSpecificConfig that came with the sound.
+    pub sound_config: Option<Bytes>,
+    /// The pictures are there for the sound, and end with it.
+    pub pictures_follow_sound: bool,
     /// Where the last picture ends, ms of the feed, where the file says.
     pub pictures_end_ms: Option<i64>,
     shape: Shape,
@@ -88,6 +93,9 @@ pub struct Reached {
     /// Time of the newest sound.
     pub audio: Option<i64>,
 }
+
+/// Pictures that may lie between one and those that it needs, in decoding order.
+const MOST_REORDERED: usize = 16;
 
 /// Two children may round the same time differently, ms. Far less than the time between two frames.
 const ROUNDING_MS: i64 = 3;
@@ -116,6 +124,8 @@ impl Buffer {
             has_audio,
             loops_ms: 0.0,
             high_ms: HIGH_MS,
+            sound_config: None,
+            pictures_follow_sound: false,
             pictures_end_ms: None,
             shape,
             config: None,
@@ -168,6 +178,26 @@ impl Buffer {
         Some(at)
     }
 
+    /// Nothing more will come.
+    pub fn finish(&mut self, end: End) {
+        if let (true, Some(audio)) = (self.pictures_follow_sound, self.reached.audio) {
+            self.leave_out_after(audio);
+        }
+        self.end = Some(end);
+    }
+
+    /// Takes pictures off the end that are not needed to last until `end_ms`. No other needs the last one in decoding
+    /// order.
+    fn leave_out_after(&mut self, end_ms: i64) {
+        while self.video.back().is_some_and(|last| last.pts() >= end_ms) {
+            let others = self.video.iter().rev().skip(1).take(MOST_REORDERED);
+            if others.map(SourceTag::pts).max().is_none_or(|latest| latest < end_ms) {
+                break;
+            }
+            self.video.pop_back();
+        }
+    }
+
     /// Milliseconds of pictures in hand.
     pub fn ahead_ms(&self) -> i64 {
         match (self.video.front(), self.video.back()) {
@@ -199,12 +229,16 @@ impl Buffer {
         match body[1] {
             0 => self.take_header(body.freeze()),
             1 => {
-                let Some(config) = self.config.clone() else { return };
+                let Some(present) = &self.config else { return };
                 if is_repeated(dts, self.repeated.video) {
                     return;
                 }
                 let flagged = body[0] >> 4 == 1;
                 let idr = flagged && has_idr(&body[5..], self.nal_length_size);
+                let size = self.nal_length_size;
+                if idr && let Some(header) = parameters::header_for(&body[5..], size, &present.header) {
+                    self.take_header(header);
+                }
                 if flagged && !idr {
                     self.idr.false_keys += 1;
                     body[0] = 0x27;
@@ -214,7 +248,7 @@ impl Buffer {
                 self.trouble = None;
                 self.reached.video = Some(dts);
                 self.reached.shown = self.reached.shown.max(Some(dts + i64::from(cts)));
-                self.video.push_back(SourceTag { dts, cts, idr, body, config: Some(config) });
+                self.video.push_back(SourceTag { dts, cts, idr, body, config: self.config.clone() });
             }
             _ => {}
         }
@@ -242,8 +276,13 @@ impl Buffer {
     }
 
     fn push_audio(&mut self, dts: i64, body: BytesMut) {
-        // Only AAC (format 10), and of it only frames (1): the header (0) is the channel's own.
-        if body.len() > 2 && body[0] >> 4 == 10 && body[1] == 1 && !is_repeated(dts, self.repeated.audio) {
+        // Only AAC (format 10): a header (0), which is not sent because the channel has its own, or a frame (1).
+        if body.len() <= 2 || body[0] >> 4 != 10 {
+            return;
+        }
+        if body[1] == 0 {
+            self.sound_config = Some(body.freeze().slice(2..));
+        } else if body[1] == 1 && !is_repeated(dts, self.repeated.audio) {
             self.reached.audio = Some(dts);
             self.audio.push_back(SourceTag { dts, cts: 0, idr: false, body, config: None });
         }
@@ -271,103 +310,9 @@ fn is_repeated(dts: i64, until: Option<i64>) -> bool {
 
 /// Whether a picture in AVCC form (length-prefixed NAL units) holds an IDR slice: NAL unit type 5
 /// (ITU-T H.264, table 7-1). A key flag alone is not enough, because open GOPs carry it too.
-pub fn has_idr(mut nals: &[u8], length_size: usize) -> bool {
-    while nals.len() > length_size {
-        let (length, rest) = nals.split_at(length_size);
-        let length = length.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
-        if rest[0] & 0x1F == 5 {
-            return true;
-        }
-        if length == 0 || length >= rest.len() {
-            return false;
-        }
-        nals = &rest[length..];
-    }
-    false
+pub fn has_idr(picture: &[u8], length_size: usize) -> bool {
+    parameters::nal_units(picture, length_size).any(|unit| unit[0] & 0x1F == 5)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn video(at: i64, kind: u8, cts: i32, nal: u8) -> RawTag {
-        let cts = cts.to_be_bytes();
-        let body = [kind, 1, cts[1], cts[2], cts[3], 0, 0, 0, 2, nal, 0xFF];
-        RawTag { kind: Kind::Video, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(&body[..]) }
-    }
-
-    fn header() -> RawTag {
-        let body = [0x17, 0, 0, 0, 0, 1, 100, 0, 31, 0xFF];
-        RawTag { kind: Kind::Video, at_ms: TIME_SHIFT_MS, body: BytesMut::from(&body[..]) }
-    }
-
-    fn buffer() -> Buffer {
-        let mut buffer = Buffer::new(Shape::Video { width: 16, height: 16, fps: 25.0, kbps: 0 }, true);
-        buffer.push(header());
-        buffer
-    }
-
-    #[test]
-    fn a_key_flag_is_not_an_idr() {
-        let mut buffer = buffer();
-        buffer.push(video(0, 0x17, 80, 0x65));
-        buffer.push(video(40, 0x27, -40, 0x41));
-        buffer.push(video(2000, 0x17, 0, 0x41));
-        let seen: Vec<_> = buffer.video.iter().map(|t| (t.dts, t.cts, t.idr, t.body[0])).collect();
-        assert_eq!(seen, [(0, 80, true, 0x17), (40, -40, false, 0x27), (2000, 0, false, 0x27)]);
-        assert_eq!((buffer.idr().count, buffer.idr().false_keys, buffer.idr().widest_ms), (1, 1, 2000));
-    }
-
-    #[test]
-    fn entering_drops_what_belongs_to_the_gop_before() {
-        let mut buffer = buffer();
-        for (at, cts, nal) in [(0, 40, 0x65), (40, 40, 0x41), (80, 80, 0x65), (120, 0, 0x41), (160, 40, 0x41)]
-        {
-            buffer.push(video(at, if nal == 0x65 { 0x17 } else { 0x27 }, cts, nal));
-        }
-        assert!(buffer.enter_at_idr(100));
-        assert_eq!(buffer.video.iter().map(SourceTag::pts).collect::<Vec<_>>(), [160, 200]);
-        assert!(!buffer.enter_at_idr(5000));
-    }
-
-    #[test]
-    fn a_second_child_repeats_nothing_and_leaves_nothing_out() {
-        let mut buffer = buffer();
-        for at in [0, 40, 80, 120] {
-            buffer.push(video(at, if at == 0 { 0x17 } else { 0x27 }, 40, if at == 0 { 0x65 } else { 0x41 }));
-        }
-        // It begins 20 ms before, sends the header again, and its times are a millisecond off.
-        buffer.go_on(60);
-        buffer.push(header());
-        for at in [-60, -21, 21, 59, 100, 141] {
-            buffer.push(video(at, 0x27, 40, 0x41));
-        }
-        let times: Vec<_> = buffer.video.iter().map(|t| t.dts).collect();
-        assert_eq!(times, [0, 40, 80, 120, 160, 201]);
-        assert_eq!(buffer.reached(), Reached { video: Some(201), shown: Some(241), audio: None });
-    }
-
-    #[test]
-    fn cutting_back_leaves_whole_groups_of_pictures() {
-        let mut buffer = buffer();
-        for (at, nal) in [(0, 0x65), (40, 0x41), (80, 0x65), (120, 0x41)] {
-            buffer.push(video(at, if nal == 0x65 { 0x17 } else { 0x27 }, 40, nal));
-        }
-        assert_eq!(buffer.cut_back(), Some(120));
-        assert_eq!(buffer.video.iter().map(|t| t.dts).collect::<Vec<_>>(), [0, 40]);
-        buffer.go_on(119);
-        buffer.push(video(-39, 0x17, 40, 0x65));
-        assert_eq!(buffer.video.back().map(|t| (t.dts, t.idr)), Some((80, true)));
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bodies_never_panic(kind in 0u8..3, body in prop::collection::vec(any::<u8>(), 0..80), at in any::<i32>()) {
-            let kind = [Kind::Video, Kind::Audio, Kind::Other][usize::from(kind)];
-            let mut buffer = buffer();
-            buffer.push(RawTag { kind, at_ms: i64::from(at), body: BytesMut::from(&body[..]) });
-            buffer.enter_at_idr(0);
-        }
-    }
-}
+mod tests;

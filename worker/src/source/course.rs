@@ -10,6 +10,7 @@ use super::resume::{Next, Object, Resume};
 use state::profile::Profile;
 use state::wire::Making;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +27,8 @@ pub struct Course {
     info: MediaInfo,
     recipe: Recipe,
     profile: Profile,
+    /// What is seen of an item without a picture.
+    slate: Option<PathBuf>,
     /// Where the feed's time 0 is in the item, ms.
     from_ms: u64,
     resume: Resume,
@@ -51,6 +54,7 @@ impl Course {
             info: info.clone(),
             recipe: recipe.clone(),
             profile: profile.clone(),
+            slate: None,
             from_ms,
             resume: Resume::new(whole),
             _slot: None,
@@ -60,6 +64,16 @@ impl Course {
     /// The same, under the right to transcode live.
     pub fn holding(self, slot: Option<Slot>) -> Self {
         Self { _slot: slot, ..self }
+    }
+
+    /// The same, with a slate for an item without a picture.
+    pub fn showing(self, slate: Option<PathBuf>) -> Self {
+        Self { slate, ..self }
+    }
+
+    /// Whether the pictures are only there while the item is heard.
+    pub fn shows_slate(&self) -> bool {
+        self.slate.is_some()
     }
 
     /// The programs.
@@ -83,7 +97,8 @@ impl Course {
     }
 
     fn arguments_from(&self, from_ms: u64) -> Vec<OsString> {
-        recipe::arguments(&self.input, &self.info, &self.recipe, &self.profile, from_ms)
+        let whole = (&self.info, &self.recipe, &self.profile);
+        recipe::arguments(&self.input, whole, self.slate.as_deref(), from_ms)
     }
 
     /// What comes after a child that came to `end`: the arguments of one that goes on, once it may be started, or
@@ -126,7 +141,9 @@ impl Course {
         let reached = buffer.reached();
         let of_feed = match self.recipe.video {
             // Decoding is exact to the picture. A millisecond less survives rounding.
-            Making::Transcode => buffer.cut_back().or(reached.shown.map(|ms| ms + 2)).unwrap_or(0) - 1,
+            Making::Transcode | Making::Slate => {
+                buffer.cut_back().or(reached.shown.map(|ms| ms + 2)).unwrap_or(0) - 1
+            }
             Making::Copy | Making::Silent => {
                 let video = reached.video.unwrap_or(0);
                 reached.audio.map_or(video, |audio| audio.min(video)) - REREAD_MS

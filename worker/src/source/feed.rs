@@ -63,13 +63,14 @@ impl Feed {
     pub fn run(course: Course, shape: Shape, has_audio: bool, alive: &Alive) -> Result<Feed, String> {
         let mut buffer = Buffer::new(shape, has_audio);
         buffer.high_ms = course.input().read_ahead_ms();
+        buffer.pictures_follow_sound = course.shows_slate();
         let shared = Arc::new(Shared::new(buffer));
         let first = Running::start(&course, course.arguments())?;
         let reader = Arc::clone(&shared);
         let alive = alive.clone();
         tokio::spawn(async move {
             let end = reader.follow(course, first).await;
-            reader.lock().end = Some(end);
+            reader.lock().finish(end);
             reader.news.notify_waiters();
             drop(alive);
         });

@@ -2,15 +2,18 @@
 //! Nothing here knows of the channel's timeline.
 
 pub mod admission;
+pub mod asc;
 pub mod buffer;
 pub mod child;
 pub mod course;
 pub mod feed;
+pub mod fit;
 pub mod flv;
 pub mod link_server;
 pub mod mp4;
 pub mod object;
 pub mod open;
+pub mod parameters;
 pub mod prepared;
 pub mod probe;
 pub mod recipe;

@@ -1,6 +1,7 @@
 //! Opening an item: probe it, decide, start FFmpeg, and look at the first seconds before it may go on the air.
 
 use super::admission::Admission;
+use super::asc;
 use super::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
 use super::child::Tools;
 use super::course::Course;
@@ -9,7 +10,8 @@ use super::mp4::{Ask, Reader};
 use super::object::{self, Input, Objects};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
-use crate::media::Shape;
+use super::slate::Slate;
+use crate::media::{Shape, Track};
 use state::profile::Profile;
 use state::wire::{ItemSpec, Making};
 use std::path::PathBuf;
@@ -86,21 +88,18 @@ impl Opener {
     ) -> Result<Opened, String> {
         let mut recipe = recipe::decide(&info, profile)?;
         if let (Making::Copy, Some(why)) = (recipe.video, conform) {
-            recipe = transcoded(recipe, why);
+            recipe = recipe.without_copy(Track::Video, why);
         }
-        let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
-        match ready(&feed, &recipe, from_ms).await {
-            Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms, source }),
-            Err(NotReady::Conform(why)) => {
-                drop(feed);
-                let recipe = transcoded(recipe, why);
-                let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
-                match ready(&feed, &recipe, from_ms).await {
-                    Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms, source }),
-                    Err(NotReady::Conform(why) | NotReady::Broken(why)) => Err(why),
+        loop {
+            let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
+            match ready(&feed, &recipe, from_ms).await {
+                Ok(()) => return Ok(Opened { item, feed, info, recipe, from_ms, source }),
+                // Each turn copies one track less.
+                Err(NotReady::Unfit(track, why)) if recipe.copies(track) => {
+                    recipe = recipe.without_copy(track, why);
                 }
+                Err(NotReady::Unfit(_, why) | NotReady::Broken(why)) => return Err(why),
             }
-            Err(NotReady::Broken(why)) => Err(why),
         }
     }
 
@@ -113,6 +112,10 @@ impl Opener {
         from_ms: u64,
     ) -> Result<(Feed, &'static str), String> {
         let slot = if recipe.video == Making::Transcode { self.admission.enter()? } else { None };
+        let slate = match recipe.video {
+            Making::Slate => Some(Slate::on_disk(&self.tools, profile, &self.cache_dir).await?),
+            Making::Copy | Making::Transcode | Making::Silent => None,
+        };
         let input = object::input_of(item, self.objects.as_ref()).await?;
         let source = input.source_of(item);
         let has_audio = recipe.audio != Making::Silent;
@@ -121,8 +124,8 @@ impl Opener {
             let feed = Feed::read_natively(reader, shape, has_audio, &self.alive);
             return Ok((ends_with(feed, info, from_ms), source));
         }
-        let course =
-            Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms).holding(slot);
+        let course = Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms);
+        let course = course.holding(slot).showing(slate);
         let feed = Feed::run(course, shape, has_audio, &self.alive)?;
         Ok((ends_with(feed, info, from_ms), source))
     }
@@ -130,8 +133,7 @@ impl Opener {
 
 /// The feed, told where its last picture ends.
 fn ends_with(feed: Feed, info: &MediaInfo, from_ms: u64) -> Feed {
-    let pictures = info.video.as_ref().and_then(|v| Some(v.begins_ms + v.duration_ms?));
-    let pictures = pictures.and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());
+    let pictures = info.pictures_end_ms().and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());
     feed.buffer().pictures_end_ms = pictures;
     feed
 }
@@ -147,11 +149,6 @@ async fn native(input: &Input, key: &str, info: &MediaInfo, recipe: &Recipe, fro
     let opening = tokio::task::spawn_blocking(move || Reader::open(&path, ask));
     let opened = timeout(NATIVE_DEADLINE, opening).await.ok()?.ok()?;
     opened.inspect_err(|why| tracing::debug!(item.key = %key, reason = %why, "read by FFmpeg")).ok()
-}
-
-fn transcoded(recipe: Recipe, why: String) -> Recipe {
-    let reason = if recipe.audio == Making::Copy { why } else { format!("{why}; {}", recipe.reason) };
-    Recipe { video: Making::Transcode, reason, ..recipe }
 }
 
 fn shape_of(info: &MediaInfo, recipe: &Recipe, profile: &Profile) -> Shape {
@@ -172,17 +169,16 @@ fn shape_of(info: &MediaInfo, recipe: &Recipe, profile: &Profile) -> Shape {
 }
 
 enum NotReady {
-    /// The picture cannot be copied, but it can be transcoded.
-    Conform(String),
+    /// This track cannot be copied, but it can be transcoded.
+    Unfit(Track, String),
     /// There is nothing to play.
     Broken(String),
 }
 
 async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64) -> Result<(), NotReady> {
-    let copied = recipe.video == Making::Copy;
     // An item that is entered in its middle begins with the IDR picture before that place.
     let from_start_ms = if from_ms > 0 { i64::MIN } else { -ROUNDING_MS };
-    match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, copied, from_start_ms))).await {
+    match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, recipe, from_start_ms))).await {
         Ok(verdict) => verdict,
         Err(_) => {
             let why = feed.buffer().trouble.take().map(|why| format!(": {why}")).unwrap_or_default();
@@ -193,17 +189,23 @@ async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64) -> Result<(), NotRead
 
 /// What the first seconds say; `None` when more of them are needed. A copied picture before `from_start_ms` of the
 /// item is one that an edit list hides: a decoder needs it, and a viewer must not see it.
-fn verdict(buffer: &mut Buffer, copied: bool, from_start_ms: i64) -> Option<Result<(), NotReady>> {
+fn verdict(buffer: &mut Buffer, recipe: &Recipe, from_start_ms: i64) -> Option<Result<(), NotReady>> {
+    let copied = recipe.copies(Track::Video);
+    let unfit = |why: String| NotReady::Unfit(Track::Video, why);
     let idr = buffer.idr();
     let ahead = buffer.ahead_ms();
     let ended = buffer.end.is_some();
     let hidden = buffer.video.front().is_some_and(|t| t.pts() < from_start_ms);
     if copied && hidden {
-        return Some(Err(NotReady::Conform("an edit list begins between two IDR pictures".to_owned())));
+        return Some(Err(unfit("an edit list begins between two IDR pictures".to_owned())));
     }
     if copied && idr.widest_ms > MAX_IDR_DISTANCE_MS {
         let open = if idr.false_keys > 0 { " (open GOP)" } else { "" };
-        return Some(Err(NotReady::Conform(format!("IDR pictures are more than 4 s apart{open}"))));
+        return Some(Err(unfit(format!("IDR pictures are more than 4 s apart{open}"))));
+    }
+    let config = buffer.sound_config.as_deref().filter(|_| recipe.copies(Track::Audio));
+    if let Some(why) = config.and_then(asc::problem) {
+        return Some(Err(NotReady::Unfit(Track::Audio, why)));
     }
     let enough_video = match (idr.count, copied) {
         (0, _) => false,
@@ -220,10 +222,10 @@ fn verdict(buffer: &mut Buffer, copied: bool, from_start_ms: i64) -> Option<Resu
         let why = match (&buffer.end, buffer.video.is_empty()) {
             (Some(End::Broken(why)), _) => why.clone(),
             (_, true) => "has no picture that can be read".to_owned(),
-            (_, false) => return Some(Err(NotReady::Conform("has no IDR picture".to_owned()))),
+            (_, false) => return Some(Err(unfit("has no IDR picture".to_owned()))),
         };
         return Some(Err(NotReady::Broken(why)));
     }
     (buffer.is_full() && idr.count == 0)
-        .then(|| Err(NotReady::Conform("has no IDR picture in its first seconds".to_owned())))
+        .then(|| Err(unfit("has no IDR picture in its first seconds".to_owned())))
 }

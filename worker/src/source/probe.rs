@@ -19,14 +19,25 @@ const MAX_ANSWER: usize = 1024 * 1024;
 pub struct MediaInfo {
     /// Length in ms, where the file says.
     pub duration_ms: Option<u64>,
+    /// Whether the file has an index, so that its lengths can be relied on: without one they are the difference of
+    /// two times, and times may jump.
+    pub indexed: bool,
     /// The picture; cover art does not count.
     pub video: Option<VideoInfo>,
     /// The sound.
     pub audio: Option<AudioInfo>,
 }
 
+impl MediaInfo {
+    /// Where its pictures end, ms of the item, where the file can be relied on.
+    pub fn pictures_end_ms(&self) -> Option<u64> {
+        let video = self.video.as_ref().filter(|_| self.indexed)?;
+        Some(video.begins_ms + video.duration_ms?)
+    }
+}
+
 /// A picture track.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct VideoInfo {
     /// Index of the stream in the file.
     pub index: u32,
@@ -36,6 +47,12 @@ pub struct VideoInfo {
     pub profile: String,
     /// FFmpeg's name of the pixel format.
     pub pixels: String,
+    /// FFmpeg's name of the matrix that makes colours of the planes; empty where the file does not say.
+    pub matrix: String,
+    /// FFmpeg's name of the colours that are mixed; empty where the file does not say.
+    pub primaries: String,
+    /// FFmpeg's name of the curve that makes light of the numbers; empty where the file does not say.
+    pub transfer: String,
     /// Pixels.
     pub width: u32,
     /// Pixels.
@@ -56,6 +73,13 @@ pub struct VideoInfo {
     pub duration_ms: Option<u64>,
     /// When its first picture comes after the start of the file, ms.
     pub begins_ms: u64,
+}
+
+impl VideoInfo {
+    /// Whether it has more light than an ordinary picture (ITU-R BT.2100: PQ or HLG).
+    pub fn is_hdr(&self) -> bool {
+        matches!(self.transfer.as_str(), "smpte2084" | "arib-std-b67")
+    }
 }
 
 /// A sound track.
@@ -93,14 +117,18 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<MediaInfo, String> {
 /// Why it cannot be played, in words for its owner.
 pub async fn probe_input(tools: &Tools, input: &Input) -> Result<MediaInfo, String> {
     let mut command = child::command(&tools.ffprobe, &tools.secrets_free_environment());
-    command.args(["-v", "error", "-of", "json", "-show_entries", ENTRIES]).args(input.arguments());
+    command.args(QUESTION).args(input.arguments());
     let deadline = if matches!(input, Input::Link(_)) { LINK_DEADLINE } else { DEADLINE };
     let answer = child::answer(command, deadline, MAX_ANSWER).await?;
     parse(&answer)
 }
 
-const ENTRIES: &str = "format=duration,start_time,bit_rate:stream=start_time,index,codec_type,codec_name,profile,pix_fmt,width,height,\
-    avg_frame_rate,r_frame_rate,field_order,sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
+/// What ffprobe is asked before the input; [`parse`] reads the answer.
+pub const QUESTION: [&str; 6] = ["-v", "error", "-of", "json", "-show_entries", ENTRIES];
+
+const ENTRIES: &str = "format=format_name,duration,start_time,bit_rate:stream=start_time,index,codec_type,codec_name,\
+    profile,pix_fmt,width,height,color_space,color_primaries,color_transfer,avg_frame_rate,r_frame_rate,field_order,\
+    sample_aspect_ratio,sample_rate,channels,bit_rate,duration\
     :stream_disposition=attached_pic:stream_side_data=rotation:stream_tags=rotate";
 
 #[derive(Deserialize)]
@@ -113,6 +141,7 @@ struct Answer {
 
 #[derive(Deserialize, Default)]
 struct Format {
+    format_name: Option<String>,
     start_time: Option<String>,
     duration: Option<String>,
     bit_rate: Option<String>,
@@ -127,6 +156,9 @@ struct Stream {
     codec_name: String,
     profile: String,
     pix_fmt: String,
+    color_space: String,
+    color_primaries: String,
+    color_transfer: String,
     width: u32,
     height: u32,
     avg_frame_rate: String,
@@ -169,7 +201,8 @@ pub fn parse(answer: &[u8]) -> Result<MediaInfo, String> {
         return Err("holds neither picture nor sound".to_owned());
     }
     let duration_ms = answer.format.duration.as_deref().and_then(millis);
-    Ok(MediaInfo { duration_ms, video, audio })
+    let indexed = !matches!(answer.format.format_name.as_deref(), Some("mpegts" | "mpeg" | "mp3" | "aac"));
+    Ok(MediaInfo { duration_ms, indexed, video, audio })
 }
 
 fn video_info(stream: &Stream, total_kbps: Option<u32>, file_began: f64) -> VideoInfo {
@@ -178,6 +211,9 @@ fn video_info(stream: &Stream, total_kbps: Option<u32>, file_began: f64) -> Vide
         codec: stream.codec_name.clone(),
         profile: stream.profile.clone(),
         pixels: stream.pix_fmt.clone(),
+        matrix: stream.color_space.clone(),
+        primaries: stream.color_primaries.clone(),
+        transfer: stream.color_transfer.clone(),
         width: stream.width,
         height: stream.height,
         fps: Rate::parse(&stream.avg_frame_rate),

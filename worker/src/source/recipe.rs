@@ -1,14 +1,24 @@
 //! Copy or transcode, track by track, and why: pure decisions, and FFmpeg's arguments for them.
 
+use super::child;
+use super::fit;
 use super::object::Input;
 use super::probe::{AudioInfo, MediaInfo, VideoInfo};
+use crate::media::Track;
 use state::profile::{Profile, Rate};
 use state::wire::Making;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// Frame rate under which a file is transcoded: ingests take fewer pictures for a stall, and the splice could not
 /// look far enough ahead.
 const LOWEST_FPS: f64 = 10.0;
+
+/// Pixels of a picture that is still decoded: 8K and some more. Decoders take memory for many of them.
+const MOST_PIXELS: u64 = 8192 * 4608;
+
+/// Width and height under which a picture is transcoded: no ingest expects such.
+const SMALLEST: u32 = 16;
 
 /// How an item is made into the channel's profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +31,37 @@ pub struct Recipe {
     pub reason: String,
 }
 
+impl Recipe {
+    /// Whether a track's own bytes are sent.
+    pub fn copies(&self, track: Track) -> bool {
+        let making = if track == Track::Video { self.video } else { self.audio };
+        making == Making::Copy
+    }
+
+    /// The same with one track transcoded, and why.
+    pub fn without_copy(self, track: Track, why: String) -> Recipe {
+        let plain = self.copies(Track::Video) && self.copies(Track::Audio);
+        let reason = if plain { why } else { format!("{why}; {}", self.reason) };
+        match track {
+            Track::Video => Recipe { video: Making::Transcode, reason, ..self },
+            Track::Audio => Recipe { audio: Making::Transcode, reason, ..self },
+        }
+    }
+}
+
 /// Decides for one item.
 ///
 /// # Errors
 /// Why it cannot be played at all.
 pub fn decide(info: &MediaInfo, profile: &Profile) -> Result<Recipe, String> {
-    let video = info.video.as_ref().ok_or("has no picture")?;
-    let against_video = video_problems(video, profile);
+    let (video, against_video) = match &info.video {
+        None => (Making::Slate, vec!["no picture in the file".to_owned()]),
+        Some(video) => {
+            may_be_decoded(video)?;
+            let against = video_problems(video, profile);
+            (if against.is_empty() { Making::Copy } else { Making::Transcode }, against)
+        }
+    };
     let (audio, audio_reason) = match &info.audio {
         None => (Making::Silent, Some("no sound in the file".to_owned())),
         Some(track) => {
@@ -35,10 +69,14 @@ pub fn decide(info: &MediaInfo, profile: &Profile) -> Result<Recipe, String> {
             (if against.is_some() { Making::Transcode } else { Making::Copy }, against)
         }
     };
-    let video_making = if against_video.is_empty() { Making::Copy } else { Making::Transcode };
     let reasons: Vec<String> = against_video.into_iter().chain(audio_reason).collect();
     let reason = if reasons.is_empty() { "fits the profile".to_owned() } else { reasons.join("; ") };
-    Ok(Recipe { video: video_making, audio, reason })
+    Ok(Recipe { video, audio, reason })
+}
+
+fn may_be_decoded(video: &VideoInfo) -> Result<(), String> {
+    let fits = u64::from(video.width) * u64::from(video.height) <= MOST_PIXELS;
+    if fits { Ok(()) } else { Err(format!("{}x{} is larger than 8K", video.width, video.height)) }
 }
 
 /// Everything that keeps a picture from being copied.
@@ -47,6 +85,9 @@ pub fn video_problems(video: &VideoInfo, profile: &Profile) -> Vec<String> {
         return vec![format!("video is {}, not H.264", video.codec)];
     }
     let mut found = Vec::new();
+    if video.is_hdr() {
+        found.push("picture is HDR".to_owned());
+    }
     if video.pixels != "yuv420p" {
         found.push(format!("pixel format is {}, not yuv420p", video.pixels));
     }
@@ -61,6 +102,9 @@ pub fn video_problems(video: &VideoInfo, profile: &Profile) -> Vec<String> {
     }
     if video.rotation % 360 != 0 {
         found.push(format!("picture is rotated by {}°", video.rotation));
+    }
+    if video.width < SMALLEST || video.height < SMALLEST {
+        found.push(format!("{}x{} is smaller than {SMALLEST}x{SMALLEST}", video.width, video.height));
     }
     if video.width > profile.width || video.height > profile.height {
         let (w, h) = (profile.width, profile.height);
@@ -131,12 +175,12 @@ pub fn profile_of(info: &MediaInfo) -> Option<Profile> {
     usable.then_some(profile)
 }
 
-/// FFmpeg's arguments that read an item by a recipe and write FLV to stdout.
+/// FFmpeg's arguments that read an item by a recipe and write FLV to stdout. `slate` is what is seen of an item
+/// without a picture.
 pub fn arguments(
     input: &Input,
-    info: &MediaInfo,
-    recipe: &Recipe,
-    profile: &Profile,
+    (info, recipe, profile): (&MediaInfo, &Recipe, &Profile),
+    slate: Option<&Path>,
     from_ms: u64,
 ) -> Vec<OsString> {
     let mut list: Vec<OsString> = words("-v warning -nostdin");
@@ -151,8 +195,10 @@ pub fn arguments(
         list.extend(["-ss".into(), format!("{:.3}", from_ms as f64 / 1000.0).into()]);
     }
     list.extend(input.arguments());
-    if let Some(video) = &info.video {
-        list.extend(["-map".into(), format!("0:{}", video.index).into()]);
+    match (&info.video, slate) {
+        (Some(video), _) => list.extend(["-map".into(), format!("0:{}", video.index).into()]),
+        (None, Some(slate)) => list.extend(slate_beside(slate)),
+        (None, None) => {}
     }
     if let (Some(audio), true) = (&info.audio, recipe.audio != Making::Silent) {
         list.extend(["-map".into(), format!("0:{}", audio.index).into()]);
@@ -160,11 +206,10 @@ pub fn arguments(
     list.extend(words("-sn -dn -map_metadata -1 -map_chapters -1"));
     match recipe.video {
         Making::Transcode => {
-            let interlaced = info.video.as_ref().is_some_and(|v| v.interlaced);
-            list.extend(["-vf".into(), picture_filter(profile, interlaced).into()]);
-            list.extend(encoder(profile));
+            list.extend(["-vf".into(), fit::filter(profile, info.video.as_ref()).into()]);
+            list.extend(fit::encoder(profile));
         }
-        Making::Copy | Making::Silent => list.extend(words("-c:v copy")),
+        Making::Copy | Making::Silent | Making::Slate => list.extend(words("-c:v copy")),
     }
     match recipe.audio {
         Making::Transcode => {
@@ -172,9 +217,17 @@ pub fn arguments(
             list.extend(words(&format!("-b:a {}k", profile.audio_kbps)));
         }
         Making::Copy => list.extend(words("-c:a copy")),
-        Making::Silent => {}
+        Making::Silent | Making::Slate => {}
     }
     list.extend(output());
+    list
+}
+
+/// The slate's pictures over and over as a second input, until the sound is over.
+fn slate_beside(slate: &Path) -> Vec<OsString> {
+    let mut list = words("-protocol_whitelist file -format_whitelist flv -stream_loop -1 -i");
+    list.push(child::file_argument(slate));
+    list.extend(words("-map 1:v:0 -shortest"));
     list
 }
 
@@ -183,46 +236,11 @@ pub fn slate_arguments(profile: &Profile, seconds: u32) -> Vec<OsString> {
     let Profile { width, height, fps, .. } = profile;
     let mut list = words("-v warning -nostdin -f lavfi -i");
     list.push(format!("color=c=0x1B2735:s={width}x{height}:r={fps}:d={seconds}").into());
-    list.extend(["-vf".into(), picture_filter(profile, false).into()]);
-    list.extend(encoder(profile));
+    list.extend(["-vf".into(), fit::filter(profile, None).into()]);
+    list.extend(fit::encoder(profile));
     list.extend(words("-an"));
     list.extend(output());
     list
-}
-
-/// Scaled into the profile's picture with bars, square pixels, constant rate, 8 bit, BT.709 by name: the filter
-/// settings under which x264 writes the same parameter sets for every source.
-pub(crate) fn picture_filter(profile: &Profile, interlaced: bool) -> String {
-    let Profile { width, height, fps, .. } = profile;
-    let deinterlace = if interlaced { "yadif=deint=interlaced," } else { "" };
-    format!(
-        "{deinterlace}scale={width}:{height}:force_original_aspect_ratio=decrease,\
-         pad={width}:{height}:(ow-iw)/2:(oh-ih)/2,setsar=1,fps={fps},format=yuv420p,\
-         setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
-    )
-}
-
-/// x264 at a constant rate with closed GOPs of 2 s; never CRF, whose value would change the picture parameter set.
-pub(crate) fn encoder(profile: &Profile) -> Vec<OsString> {
-    let gop = (profile.fps.per_second() * 2.0).round().max(1.0);
-    let kbps = profile.video_kbps;
-    words(&format!(
-        "-c:v libx264 -preset veryfast -profile:v high -level {} -bf 2 -g {gop} -keyint_min {gop} -sc_threshold 0 \
-         -b:v {kbps}k -maxrate {kbps}k -bufsize {}k",
-        level(profile),
-        kbps * 2
-    ))
-}
-
-/// The lowest common H.264 level (table A-1) that holds the picture; never `auto`, which depends on the source.
-fn level(profile: &Profile) -> &'static str {
-    let rate = f64::from(profile.width.div_ceil(16) * profile.height.div_ceil(16)) * profile.fps.per_second();
-    match rate {
-        r if r <= 245_760.0 => "4.0",
-        r if r <= 522_240.0 => "4.2",
-        r if r <= 983_040.0 => "5.1",
-        _ => "6.2",
-    }
 }
 
 fn output() -> Vec<OsString> {
@@ -252,8 +270,7 @@ mod tests {
             square: true,
             rotation: 0,
             kbps: Some(3000),
-            duration_ms: None,
-            begins_ms: 0,
+            ..VideoInfo::default()
         };
         let audio = AudioInfo {
             index: 1,
@@ -263,7 +280,7 @@ mod tests {
             channels: 2,
             kbps: Some(128),
         };
-        MediaInfo { duration_ms: Some(10_000), video: Some(video), audio: Some(audio) }
+        MediaInfo { duration_ms: Some(10_000), indexed: true, video: Some(video), audio: Some(audio) }
     }
 
     fn changed(change: impl FnOnce(&mut VideoInfo, &mut AudioInfo)) -> Recipe {
@@ -280,7 +297,8 @@ mod tests {
             (Making::Copy, Making::Copy, "fits the profile")
         );
         type Change = fn(&mut VideoInfo, &mut AudioInfo);
-        let video: [(Change, &str); 9] = [
+        let video: [(Change, &str); 10] = [
+            (|v, _| v.transfer = "arib-std-b67".into(), "picture is HDR"),
             (|v, _| v.codec = "hevc".into(), "video is hevc, not H.264"),
             (|v, _| v.pixels = "yuv420p10le".into(), "pixel format is yuv420p10le, not yuv420p"),
             (|v, _| v.interlaced = true, "video is interlaced"),
@@ -327,11 +345,47 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_sound_is_silent_and_one_without_picture_is_refused() {
+    fn a_file_without_sound_is_silent_and_one_without_picture_shows_the_slate() {
         let silent = MediaInfo { audio: None, ..file() };
         assert_eq!(decide(&silent, &Profile::default()).unwrap().audio, Making::Silent);
         let blind = MediaInfo { video: None, ..file() };
-        assert_eq!(decide(&blind, &Profile::default()).unwrap_err(), "has no picture");
+        let recipe = decide(&blind, &Profile::default()).unwrap();
+        assert_eq!((recipe.video, recipe.audio), (Making::Slate, Making::Copy));
+        assert_eq!(recipe.reason, "no picture in the file");
+        let input = Input::File("/m/a.mp3".into());
+        let list =
+            arguments(&input, (&blind, &recipe, &Profile::default()), Some(Path::new("/c/s.flv")), 5_000);
+        let text: Vec<String> = list.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+        let place = |wanted: &str| text.iter().position(|a| a == wanted).unwrap();
+        assert!(
+            place("-ss") < place("file:/m/a.mp3") && place("file:/m/a.mp3") < place("-stream_loop"),
+            "{text:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_larger_than_any_screen_is_refused() {
+        let of = |width, height| {
+            let mut info = file();
+            (info.video.as_mut().unwrap().width, info.video.as_mut().unwrap().height) = (width, height);
+            decide(&info, &Profile::default())
+        };
+        assert_eq!(of(7680, 4320).unwrap().video, Making::Transcode);
+        assert_eq!(of(16_384, 8_192).unwrap_err(), "16384x8192 is larger than 8K");
+        assert_eq!(of(u32::MAX, u32::MAX).unwrap_err(), "4294967295x4294967295 is larger than 8K");
+        assert_eq!(of(2, 2).unwrap().reason, "2x2 is smaller than 16x16");
+    }
+
+    #[test]
+    fn what_is_found_while_opening_is_the_first_reason() {
+        let recipe = changed(|_, _| {}).without_copy(Track::Audio, "audio is HE-AAC".into());
+        assert_eq!(
+            (recipe.video, recipe.audio, recipe.reason.as_str()),
+            (Making::Copy, Making::Transcode, "audio is HE-AAC")
+        );
+        let recipe = recipe.without_copy(Track::Video, "IDR pictures are far apart".into());
+        assert_eq!(recipe.reason, "IDR pictures are far apart; audio is HE-AAC");
+        assert!(!recipe.copies(Track::Video) && !recipe.copies(Track::Audio));
     }
 
     #[test]

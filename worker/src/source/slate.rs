@@ -8,7 +8,7 @@ use crate::media::Shape;
 use bytes::BytesMut;
 use state::atomic;
 use state::profile::Profile;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Length of the loop: two GOPs.
@@ -33,9 +33,7 @@ impl Slate {
     /// # Errors
     /// Why there is no slate, in words.
     pub async fn load_or_make(tools: &Tools, profile: &Profile, cache: &Path) -> Result<Slate, String> {
-        let rate = profile.fps.to_string().replace('/', "-");
-        let name = format!("slate-{}x{}-{rate}-{}k.flv", profile.width, profile.height, profile.video_kbps);
-        let path = cache.join(name);
+        let path = path_of(profile, cache);
         if let Ok(bytes) = tokio::fs::read(&path).await
             && let Ok(slate) = Slate::parse(&bytes, profile)
         {
@@ -50,6 +48,16 @@ impl Slate {
             tracing::warn!(%error, "the slate cannot be kept in the cache");
         }
         Ok(slate)
+    }
+
+    /// The slate as a file that FFmpeg can read, made if need be.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub async fn on_disk(tools: &Tools, profile: &Profile, cache: &Path) -> Result<PathBuf, String> {
+        Slate::load_or_make(tools, profile, cache).await?;
+        let path = path_of(profile, cache);
+        if path.exists() { Ok(path) } else { Err("the slate cannot be kept in the cache".to_owned()) }
     }
 
     fn parse(bytes: &[u8], profile: &Profile) -> Result<Slate, String> {
@@ -84,6 +92,11 @@ impl Slate {
             buffer.loops_ms += self.length_ms;
         }
     }
+}
+
+fn path_of(profile: &Profile, cache: &Path) -> PathBuf {
+    let rate = profile.fps.to_string().replace('/', "-");
+    cache.join(format!("slate-{}x{}-{rate}-{}k.flv", profile.width, profile.height, profile.video_kbps))
 }
 
 #[cfg(test)]

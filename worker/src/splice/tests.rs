@@ -152,6 +152,35 @@ fn a_dry_feed_is_left_only_where_no_picture_is_torn_out() {
     assert!(sent < held, "{sent} {held}");
 }
 
+/// 10 frames/s and a pyramid of three B pictures: the file decodes 200 ms ahead, the house 100 ms.
+#[test]
+fn a_deep_order_of_pictures_is_decoded_evenly_and_shown_when_it_was_meant() {
+    let mut group = Group::new(&Profile::default());
+    let mut buffer = Buffer::new(Shape::Video { width: 16, height: 16, fps: 10.0, kbps: 0 }, false);
+    buffer.push(raw(Kind::Video, 0, &[0x17, 0, 0, 0, 0, 1, 100, 0, 31, 0xFF]));
+    for n in 0..41i64 {
+        let shown = if n == 0 { 0 } else { (n - 1) / 4 * 4 + [4, 2, 1, 3][(n as usize - 1) % 4] };
+        let cts = ((shown - n + 2) * 100) as i32;
+        let cts = cts.to_be_bytes();
+        let (kind, nal) = if n == 0 { (0x17, 0x65) } else { (0x27, 0x41) };
+        buffer.push(raw(
+            Kind::Video,
+            (n - 2) * 100,
+            &[kind, 1, cts[1], cts[2], cts[3], 0, 0, 0, 2, nal, 0xFF],
+        ));
+    }
+    buffer.end = Some(End::Complete);
+    group.switch(&Arc::new(Feed::of_buffer(buffer)));
+    let mut out = Vec::new();
+    assert!(matches!(group.advance(100_000, &mut out), Advance::Ended(_)));
+    out.retain(|t| t.track == Track::Video);
+    let decoded = times(&out, Track::Video);
+    assert!(steps(&decoded).iter().all(|&s| s >= 50), "{decoded:?}");
+    let mut shown: Vec<i64> = out.iter().map(Tag::pts).collect();
+    shown.sort_unstable();
+    assert!(steps(&shown).iter().all(|&s| s == 100), "{shown:?}");
+}
+
 #[test]
 fn an_idr_names_the_next_one() {
     let (_, out) = play(&[PLAIN, PLAIN]);

@@ -95,7 +95,7 @@ impl VideoLane {
         if few && self.clean(on, &buffer) {
             return Next::Dry;
         }
-        Next::At(self.dts_of(on, first))
+        Next::At(self.dts_of(on, first, &buffer))
     }
 
     /// Moves the feed on the air to `at` if it has a picture to send; its delay stays what it is.
@@ -118,17 +118,21 @@ impl VideoLane {
         coming.is_none_or(|pts| self.max_pts < pts)
     }
 
-    /// Decoding time: not after presentation where that is possible, and always after the picture before.
-    fn dts_of(&self, on: &OnAir, tag: &SourceTag) -> i64 {
-        let pts = tag.pts() + on.placed.offset;
-        on.natural_dts(tag).min(pts).max(self.last_dts + 1)
+    /// Decoding time of the first picture in hand: so early that it and those after it, half a frame apart at least,
+    /// are decoded before they are shown, and always after the picture before. Only feeds that reorder over more
+    /// than the house delay need the former.
+    fn dts_of(&self, on: &OnAir, first: &SourceTag, buffer: &Buffer) -> i64 {
+        let apart = self.frame_ms / 2.0;
+        let latest = |(n, tag): (usize, &SourceTag)| tag.pts() + on.placed.offset - (n as f64 * apart) as i64;
+        let latest = buffer.video.iter().take(LOOK_AHEAD).enumerate().map(latest).min();
+        on.natural_dts(first).min(latest.unwrap_or(i64::MAX)).max(self.last_dts + 1)
     }
 
     pub(super) fn emit(&mut self, out: &mut Vec<Tag>) {
         let Some(on) = &self.on else { return };
         let mut buffer = on.placed.feed.buffer();
+        let Some(dts) = buffer.video.front().map(|first| self.dts_of(on, first, &buffer)) else { return };
         let Some(mut picture) = buffer.video.pop_front() else { return };
-        let dts = self.dts_of(on, &picture);
         let pts = (picture.pts() + on.placed.offset).max(dts);
         let Some(config) = picture.config.take() else { return };
         let next_idr = if picture.idr { self.next_idr(on, &buffer, pts) } else { None };

@@ -1,0 +1,113 @@
+//! What a buffer makes of tags as FFmpeg writes them.
+
+use super::*;
+use proptest::prelude::*;
+
+fn video(at: i64, kind: u8, cts: i32, nal: u8) -> RawTag {
+    let cts = cts.to_be_bytes();
+    let body = [kind, 1, cts[1], cts[2], cts[3], 0, 0, 0, 2, nal, 0xFF];
+    RawTag { kind: Kind::Video, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(&body[..]) }
+}
+
+fn header() -> RawTag {
+    let body = [0x17, 0, 0, 0, 0, 1, 100, 0, 31, 0xFF];
+    RawTag { kind: Kind::Video, at_ms: TIME_SHIFT_MS, body: BytesMut::from(&body[..]) }
+}
+
+fn buffer() -> Buffer {
+    let mut buffer = Buffer::new(Shape::Video { width: 16, height: 16, fps: 25.0, kbps: 0 }, true);
+    buffer.push(header());
+    buffer
+}
+
+#[test]
+fn a_key_flag_is_not_an_idr() {
+    let mut buffer = buffer();
+    buffer.push(video(0, 0x17, 80, 0x65));
+    buffer.push(video(40, 0x27, -40, 0x41));
+    buffer.push(video(2000, 0x17, 0, 0x41));
+    let seen: Vec<_> = buffer.video.iter().map(|t| (t.dts, t.cts, t.idr, t.body[0])).collect();
+    assert_eq!(seen, [(0, 80, true, 0x17), (40, -40, false, 0x27), (2000, 0, false, 0x27)]);
+    assert_eq!((buffer.idr().count, buffer.idr().false_keys, buffer.idr().widest_ms), (1, 1, 2000));
+}
+
+#[test]
+fn entering_drops_what_belongs_to_the_gop_before() {
+    let mut buffer = buffer();
+    for (at, cts, nal) in [(0, 40, 0x65), (40, 40, 0x41), (80, 80, 0x65), (120, 0, 0x41), (160, 40, 0x41)] {
+        buffer.push(video(at, if nal == 0x65 { 0x17 } else { 0x27 }, cts, nal));
+    }
+    assert!(buffer.enter_at_idr(100));
+    assert_eq!(buffer.video.iter().map(SourceTag::pts).collect::<Vec<_>>(), [160, 200]);
+    assert!(!buffer.enter_at_idr(5000));
+}
+
+#[test]
+fn a_second_child_repeats_nothing_and_leaves_nothing_out() {
+    let mut buffer = buffer();
+    for at in [0, 40, 80, 120] {
+        buffer.push(video(at, if at == 0 { 0x17 } else { 0x27 }, 40, if at == 0 { 0x65 } else { 0x41 }));
+    }
+    // It begins 20 ms before, sends the header again, and its times are a millisecond off.
+    buffer.go_on(60);
+    buffer.push(header());
+    for at in [-60, -21, 21, 59, 100, 141] {
+        buffer.push(video(at, 0x27, 40, 0x41));
+    }
+    let times: Vec<_> = buffer.video.iter().map(|t| t.dts).collect();
+    assert_eq!(times, [0, 40, 80, 120, 160, 201]);
+    assert_eq!(buffer.reached(), Reached { video: Some(201), shown: Some(241), audio: None });
+}
+
+#[test]
+fn cutting_back_leaves_whole_groups_of_pictures() {
+    let mut buffer = buffer();
+    for (at, nal) in [(0, 0x65), (40, 0x41), (80, 0x65), (120, 0x41)] {
+        buffer.push(video(at, if nal == 0x65 { 0x17 } else { 0x27 }, 40, nal));
+    }
+    assert_eq!(buffer.cut_back(), Some(120));
+    assert_eq!(buffer.video.iter().map(|t| t.dts).collect::<Vec<_>>(), [0, 40]);
+    buffer.go_on(119);
+    buffer.push(video(-39, 0x17, 40, 0x65));
+    assert_eq!(buffer.video.back().map(|t| (t.dts, t.idr)), Some((80, true)));
+}
+
+#[test]
+fn pictures_that_are_there_for_the_sound_end_with_it() {
+    let mut buffer = buffer();
+    buffer.pictures_follow_sound = true;
+    for (at, cts) in [(0, 80), (40, 160), (80, 40), (120, 40), (160, 160), (200, 40), (240, 40)] {
+        buffer.push(video(at, if at == 0 { 0x17 } else { 0x27 }, cts, if at == 0 { 0x65 } else { 0x41 }));
+    }
+    let sound = BytesMut::from(&[0xAF, 1, 0x21][..]);
+    buffer.push(RawTag { kind: Kind::Audio, at_ms: TIME_SHIFT_MS + 190, body: sound });
+    buffer.finish(End::Complete);
+    assert_eq!(buffer.video.iter().map(SourceTag::pts).collect::<Vec<_>>(), [80, 200, 120, 160]);
+    assert_eq!(buffer.end, Some(End::Complete));
+}
+
+#[test]
+fn a_picture_that_brings_other_parameter_sets_has_another_header_from_there_on() {
+    let mut buffer = buffer();
+    buffer.push(video(0, 0x17, 0, 0x65));
+    let mut body = vec![0x17, 1, 0, 0, 0];
+    for unit in [&[0x67u8, 77, 0, 30, 1][..], &[0x68, 1, 2, 3], &[0x65, 9]] {
+        body.extend((unit.len() as u32).to_be_bytes());
+        body.extend_from_slice(unit);
+    }
+    let at_ms = TIME_SHIFT_MS + 40;
+    buffer.push(RawTag { kind: Kind::Video, at_ms, body: BytesMut::from(&body[..]) });
+    buffer.push(video(80, 0x27, 0, 0x41));
+    let profiles: Vec<u8> = buffer.video.iter().map(|t| t.config.as_ref().unwrap().header[6]).collect();
+    assert_eq!(profiles, [100, 77, 77]);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bodies_never_panic(kind in 0u8..3, body in prop::collection::vec(any::<u8>(), 0..80), at in any::<i32>()) {
+        let kind = [Kind::Video, Kind::Audio, Kind::Other][usize::from(kind)];
+        let mut buffer = buffer();
+        buffer.push(RawTag { kind, at_ms: i64::from(at), body: BytesMut::from(&body[..]) });
+        buffer.enter_at_idr(0);
+    }
+}
