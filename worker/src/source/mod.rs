@@ -7,6 +7,7 @@ pub mod child;
 pub mod course;
 pub mod feed;
 pub mod flv;
+pub mod known;
 pub mod link_server;
 pub mod object;
 pub mod open;

@@ -4,9 +4,9 @@
 use super::child;
 use super::link_server::{Lease, LinkServer};
 use super::resume::Object;
-use state::atomic;
 use state::storage::{Provider, StorageSettings};
 use state::wire::{ItemSpec, MediaAt, WorkerSpec};
+use state::{atomic, prepared};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,6 +75,19 @@ impl Input {
             (Self::Link(_), _) => "bucket",
             (Self::File(_), MediaAt::Object { .. }) => "cache",
             (Self::File(_), MediaAt::Path(_)) => "file",
+        }
+    }
+
+    /// What tells the bytes from others under the same key; empty where nothing does.
+    pub(super) async fn content_of(&self, item: &ItemSpec) -> String {
+        match (self, &item.at) {
+            (Self::Link(link), _) => link.content.clone(),
+            // When a copy was changed says when it was used; it is found by its content.
+            (Self::File(_), MediaAt::Object { .. }) => item.content.clone(),
+            (Self::File(path), MediaAt::Path(_)) => {
+                let file = tokio::fs::metadata(path).await;
+                file.map(|file| prepared::content_of(&file)).unwrap_or_default()
+            }
         }
     }
 
