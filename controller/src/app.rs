@@ -267,7 +267,11 @@ async fn until_told(
 }
 
 fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
+    let mut filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
+    // The ways to the bucket have much to say, and some of it is signed.
+    for quiet in ["aws=warn", "hyper=warn", "rustls=warn"] {
+        filter = filter.add_directive(quiet.parse().context("a quiet target")?);
+    }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
