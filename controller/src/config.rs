@@ -3,10 +3,12 @@
 //! Nothing here touches the disk except for credential files, and nothing else reads the environment.
 
 use state::channel::ingest_url_problem;
+use state::prepared::LoudnessTarget;
 use state::secret::Secret;
 use state::storage::{Provider, StorageSettings};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
 
@@ -27,6 +29,9 @@ stream-controller: keeps live channels on the air. Configured by environment var
   STORAGE_ACCOUNT_ID   for r2: the account id (or STORAGE_ENDPOINT)
   STORAGE_ENDPOINT     for s3: https://... of the service, unless it is AWS
   STORAGE_REGION       for s3: the region (auto for r2)
+  STORAGE_LINK_TTL_S   how long a signed link to an object is valid, s, 60 to 604800 (86400)
+  STORAGE_PREPARED_PREFIX
+                       folder of the bucket for prepared files, such as prepared/; other hosts find them there (none)
   CACHE_BYTES          copies of bucket media kept on this disk, such as 20GB; 0 keeps none
                        (10GB, or half of the free disk if that is less)
   CACHE_BYTES_PER_S    how fast they are fetched, such as 5MB; 0 is no limit (0)
@@ -38,6 +43,9 @@ stream-controller: keeps live channels on the air. Configured by environment var
   MASTER_KEY           64 hexadecimal digits that seal stream keys (STATE_DIR/master.key, made when missing)
   WORKER_PATH          the worker program (stream-worker beside this one)
   PREPARE              on or off (on): files that do not fit their channel are prepared once
+  PREPARE_LOUDNESS_LUFS
+                       how loud prepared files become, -31 to -5 (-14)
+  PREPARE_PEAK_DBTP    and their highest true peak, -9 to -1 (-1)
   PREPARE_PART_SECONDS an interrupted preparation loses at most this much of a file, 2 to 3600 (60)
   LOG_LEVEL            trace, debug, info, warn, error (info)
   LOG_FORMAT           text or json (text)
@@ -105,6 +113,8 @@ pub struct Config {
     pub prepares: bool,
     /// Length of the parts in which they are, s.
     pub prepare_part_s: u32,
+    /// How loud prepared files shall be.
+    pub loudness: LoudnessTarget,
     /// A filter for `tracing`.
     pub log_level: String,
     /// How log lines look.
@@ -176,6 +186,10 @@ impl Config {
             worker: read.path_or("WORKER_PATH", surroundings.program.with_file_name("stream-worker")),
             prepares: read.prepares(),
             prepare_part_s: read.prepare_part_s(),
+            loudness: LoudnessTarget {
+                lufs: read.level("PREPARE_LOUDNESS_LUFS", -14.0, -31.0..=-5.0),
+                peak_dbtp: read.level("PREPARE_PEAK_DBTP", -1.0, -9.0..=-1.0),
+            },
             log_level: read.log_level(),
             log_format: read.log_format(),
             notices: read.notices(storage.provider),
@@ -302,6 +316,16 @@ impl Reader<'_> {
         })
     }
 
+    /// A level in dB.
+    fn level(&mut self, name: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let Some(text) = self.text(name) else { return default };
+        text.parse().ok().filter(|level| range.contains(level)).unwrap_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.problems.push(format!("{name}={text:?} must be a number from {least} to {most}"));
+            default
+        })
+    }
+
     fn log_level(&mut self) -> String {
         let text = self.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
         if EnvFilter::try_new(&text).is_err() {
@@ -343,7 +367,8 @@ impl Reader<'_> {
 
     fn notices(&mut self, provider: Provider) -> Vec<String> {
         let unused = [("DATABASE_URL", "this build does not use it")];
-        let for_buckets = ["STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID"];
+        let for_buckets =
+            ["STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID", "STORAGE_PREPARED_PREFIX"];
         let for_buckets = for_buckets.map(|name| (name, "STORAGE_PROVIDER is local"));
         let for_buckets = for_buckets.into_iter().filter(|_| provider == Provider::Local);
         let set: Vec<_> =
@@ -407,13 +432,15 @@ mod tests {
             ("LOG_FORMAT", "xml"),
             ("PREPARE", "yes"),
             ("PREPARE_PART_SECONDS", "1"),
+            ("PREPARE_LOUDNESS_LUFS", "-14 LUFS"),
+            ("PREPARE_PEAK_DBTP", "0"),
             ("CORS_ORIGINS", "https://a.example, b.example/x"),
             ("TRUSTED_PROXIES", "10.0.0.0/33"),
             ("TLS_CA_FILE", "missing.pem"),
         ])
         .unwrap_err();
         // Of storage: the bucket, the account and two keys are missing.
-        assert_eq!(problems.len(), 15, "{problems:#?}");
+        assert_eq!(problems.len(), 17, "{problems:#?}");
         let text = problems.join("\n");
         assert!(
             text.contains("STORAGE_BUCKET is not set")

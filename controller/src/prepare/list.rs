@@ -14,6 +14,8 @@ use std::time::Duration;
 const MOST: usize = 10_000;
 /// Waits after a process that died, s. Then the file counts as failed.
 const WAITS_S: [i64; 3] = [30, 60, 120];
+/// Wait while the bucket is away, s. That is nobody's fault and has no end.
+const AWAY_S: i64 = 60;
 
 /// A file that someone wants prepared.
 #[derive(Debug, Clone)]
@@ -247,6 +249,11 @@ impl Entry {
                 self.not_before = wait.map(|s| now + jiff::SignedDuration::from_secs(s));
                 if wait.is_some() { State::Waiting } else { State::Failed }
             }
+            Outcome::Away(why) => {
+                self.error = Some(why);
+                self.not_before = Some(now + jiff::SignedDuration::from_secs(AWAY_S));
+                State::Waiting
+            }
             Outcome::Left => State::Waiting,
         };
         self.state = state;
@@ -323,6 +330,18 @@ mod tests {
         let entry = take(&mut list, s);
         list.ended(&entry, Outcome::Died("signal 9".into()), at(s));
         assert_eq!(list.entries()[0].state, State::Failed);
+    }
+
+    #[test]
+    fn a_file_waits_for_a_bucket_that_is_away_as_long_as_it_takes() {
+        let mut list = List::default();
+        list.want(wanted("a", "1", false), at(0)).unwrap();
+        for n in 0..100 {
+            let entry = take(&mut list, n * AWAY_S);
+            list.ended(&entry, Outcome::Away("no route".into()), at(n * AWAY_S));
+            assert_eq!(list.next(at(n * AWAY_S)), Next::Wait(Duration::from_secs(AWAY_S as u64)));
+            assert_eq!(list.entries()[0].error.as_deref(), Some("no route"));
+        }
     }
 
     #[test]

@@ -193,6 +193,7 @@ impl Preparer {
             Outcome::Ready(reason) => tracing::info!(item.key = %entry.item.key, reason, "prepared"),
             Outcome::Fits(reason) => tracing::info!(item.key = %entry.item.key, reason, "nothing to prepare"),
             Outcome::Failed(why) => tracing::warn!(item.key = %entry.item.key, why, "cannot be prepared"),
+            Outcome::Away(why) => tracing::warn!(item.key = %entry.item.key, why, "preparing waits"),
             Outcome::Died(why) => tracing::warn!(item.key = %entry.item.key, why, "preparing broke off"),
             Outcome::Left => {}
         }
@@ -210,7 +211,7 @@ impl Preparer {
             ffprobe: tools.ffprobe,
             storage: self.briefing.storage(),
             tls_ca_file: self.config.tls_ca_file.clone(),
-            loudness: prepared::LoudnessTarget::default(),
+            loudness: self.config.loudness,
             even_if_it_fits: entry.loudness,
             part_s: self.config.prepare_part_s,
         }

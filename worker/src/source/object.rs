@@ -260,6 +260,7 @@ mod tests {
             access_key_id: Secret::new("id-of-key"),
             secret_access_key: Secret::new("never-shown"),
             prefix: String::new(),
+            prepared_prefix: String::new(),
             link_ttl_s: 86_400,
         };
         WorkerSpec { storage: Some(settings), hls: None::<HlsSpec>, ..serde_json::from_value(text).unwrap() }
