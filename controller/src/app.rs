@@ -180,9 +180,9 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
     let briefing = Arc::new(Briefing { config: config_, keyring: keyring_, library: library_, tools });
     let calls = UnixListener::from_std(doors.socket.try_clone()?)?;
     let (supervisor, handle) = supervisor::open(config.clone(), wishes.clone(), briefing.clone(), calls)?;
-    let (preparer, prepare) =
-        prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone())?;
     let media = media::start(&config, library.clone(), wishes.clone(), handle.clone())?;
+    let (preparer, prepare) =
+        prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone(), media.clone())?;
     let house = House {
         config,
         wishes,

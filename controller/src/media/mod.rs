@@ -6,6 +6,7 @@
 pub mod amount;
 mod fetcher;
 pub mod library;
+mod results;
 mod tally;
 mod wants;
 
@@ -33,10 +34,14 @@ pub struct CacheShown {
     pub enabled: bool,
     /// Most bytes that are kept.
     pub budget: u64,
-    /// Bytes that are kept, parts included.
+    /// Bytes that are kept, parts and prepared files included.
     pub used: u64,
     /// Whole copies.
     pub files: usize,
+    /// Prepared files that count in the budget, and their bytes.
+    pub prepared_files: usize,
+    /// Bytes.
+    pub prepared_bytes: u64,
     /// What is being fetched.
     pub fetching: Option<Fetching>,
     /// Bytes that were fetched since the controller started.
@@ -67,6 +72,8 @@ struct Shown {
     channels: BTreeMap<ChannelId, Counts>,
     /// What someone must do something about.
     alert: Option<String>,
+    /// Why nothing more can be prepared, while that is so.
+    full: Option<String>,
 }
 
 /// What others may see of the cache.
@@ -89,12 +96,18 @@ impl Media {
         self.shown().alert.clone()
     }
 
+    /// Why nothing more can be prepared: there would be no room.
+    pub fn full(&self) -> Option<String> {
+        self.shown().full.clone()
+    }
+
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Begins to keep copies, where media are in a bucket.
+/// Begins to keep copies, where media are in a bucket, and to hold what is prepared to the budget. Where media are
+/// files there is a budget only if somebody gave one.
 ///
 /// # Errors
 /// The cache folder cannot be used, or the thread cannot be started.
@@ -105,15 +118,16 @@ pub fn start(
     supervisor: Handle,
 ) -> anyhow::Result<Media> {
     let media = Media::default();
-    if !library.is_bucket() {
+    if !library.is_bucket() && config.cache_bytes.is_none() {
         return Ok(media);
     }
     let folder = config.state_dir.join("cache");
     let budget = config.cache_bytes.map_or_else(|| usual_budget(&folder), Ok)?;
+    let enabled = budget > 0 && library.is_bucket();
     let bucket = &library.settings().bucket;
     let cache = Cache::open(&folder, bucket, budget, config.cache_bytes_per_s).context("open the cache")?;
-    media.shown().cache = CacheShown { enabled: budget > 0, budget, ..CacheShown::default() };
-    tracing::info!(budget = amount::words(budget), "copies of media are kept");
+    media.shown().cache = CacheShown { enabled, budget, ..CacheShown::default() };
+    tracing::info!(budget = amount::words(budget), enabled, "the cache is open");
     let fetcher = fetcher::Fetcher::new(
         cache,
         library,

@@ -30,8 +30,8 @@ pub enum Outcome {
     Failed(String),
     /// The process died, which says nothing about the file.
     Died(String),
-    /// The bucket is away for now.
-    Away(String),
+    /// The file must wait: the bucket is away, or there is no room.
+    Later(String),
     /// The controller ends.
     Left,
 }
@@ -137,7 +137,7 @@ fn judge(status: Option<ExitStatus>, last: Option<Said>, words: &str) -> Outcome
             _ => Outcome::Died("the job ended without a result".to_owned()),
         },
         Some(status) if status.code() == Some(1) => Outcome::Failed(line),
-        Some(status) if status.code() == Some(5) => Outcome::Away(line),
+        Some(status) if status.code() == Some(5) => Outcome::Later(line),
         Some(status) => Outcome::Died(match status.signal() {
             Some(signal) => format!("the job was ended by signal {signal}"),
             None => with(format!("the job ended with code {}", status.code().unwrap_or_default())),
@@ -161,7 +161,7 @@ mod tests {
             judge(status(1 << 8), ready(), said),
             Outcome::Failed("breaks off after 3.8 s of 9.0 s".into())
         );
-        assert_eq!(judge(status(5 << 8), None, "stream-worker: x\n"), Outcome::Away("x".into()));
+        assert_eq!(judge(status(5 << 8), None, "stream-worker: x\n"), Outcome::Later("x".into()));
         assert!(matches!(judge(status(3 << 8), None, said), Outcome::Died(_)));
         assert!(matches!(judge(status(9), None, said), Outcome::Died(_)));
         assert!(matches!(judge(None, ready(), said), Outcome::Died(_)));

@@ -14,8 +14,8 @@ use std::time::Duration;
 const MOST: usize = 10_000;
 /// Waits after a process that died, s. Then the file counts as failed.
 const WAITS_S: [i64; 3] = [30, 60, 120];
-/// Wait while the bucket is away, s. That is nobody's fault and has no end.
-const AWAY_S: i64 = 60;
+/// Wait while the bucket is away or there is no room, s. That is not the file's fault and has no end.
+const LATER_S: i64 = 60;
 
 /// A file that someone wants prepared.
 #[derive(Debug, Clone)]
@@ -123,6 +123,11 @@ impl List {
     /// Whether a file that nobody asked for is not known yet: what failed is not tried over and over.
     pub fn is_news(&self, wanted: &Wanted) -> bool {
         !self.entries.iter().any(|entry| entry.is_about(wanted))
+    }
+
+    /// Whether a file is known to be prepared.
+    pub fn is_ready(&self, wanted: &Wanted) -> bool {
+        self.entries.iter().any(|entry| entry.is_about(wanted) && entry.state == State::Ready)
     }
 
     /// Puts a file on the list, or finds it there. `None` when the list is full of files that wait.
@@ -249,9 +254,9 @@ impl Entry {
                 self.not_before = wait.map(|s| now + jiff::SignedDuration::from_secs(s));
                 if wait.is_some() { State::Waiting } else { State::Failed }
             }
-            Outcome::Away(why) => {
+            Outcome::Later(why) => {
                 self.error = Some(why);
-                self.not_before = Some(now + jiff::SignedDuration::from_secs(AWAY_S));
+                self.not_before = Some(now + jiff::SignedDuration::from_secs(LATER_S));
                 State::Waiting
             }
             Outcome::Left => State::Waiting,
@@ -337,9 +342,9 @@ mod tests {
         let mut list = List::default();
         list.want(wanted("a", "1", false), at(0)).unwrap();
         for n in 0..100 {
-            let entry = take(&mut list, n * AWAY_S);
-            list.ended(&entry, Outcome::Away("no route".into()), at(n * AWAY_S));
-            assert_eq!(list.next(at(n * AWAY_S)), Next::Wait(Duration::from_secs(AWAY_S as u64)));
+            let entry = take(&mut list, n * LATER_S);
+            list.ended(&entry, Outcome::Later("no route".into()), at(n * LATER_S));
+            assert_eq!(list.next(at(n * LATER_S)), Next::Wait(Duration::from_secs(LATER_S as u64)));
             assert_eq!(list.entries()[0].error.as_deref(), Some("no route"));
         }
     }
