@@ -181,7 +181,7 @@ impl Fetcher {
         shown.alert = alert;
     }
 
-    /// What was prepared may be too much. What is in use stays, and then nothing more is to be prepared.
+    /// What was prepared may be too much. What is in use stays, and [`Media::full`] says so.
     fn keep_to_the_budget(&self) {
         let Some(usage) = self.usage() else { return };
         let budget = self.cache.shelf().budget();
@@ -193,11 +193,7 @@ impl Fetcher {
             }
         }
         let usage = if over { self.usage().unwrap_or(usage) } else { usage };
-        let full = budget > 0 && usage.prepared_bytes >= budget;
-        let words =
-            || "the files that were prepared and are in use fill the cache; raise CACHE_BYTES".to_owned();
         let mut shown = self.sight.media.shown();
-        shown.full = full.then(words);
         (shown.cache.used, shown.cache.files) = (usage.bytes, usage.files);
         (shown.cache.prepared_bytes, shown.cache.prepared_files) =
             (usage.prepared_bytes, usage.prepared_files);

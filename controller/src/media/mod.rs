@@ -22,7 +22,7 @@ use state::ids::ChannelId;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use storage::cache::{Cache, free_bytes, usage};
+use storage::cache::{Cache, Shelf, Usage, free_bytes, usage};
 
 /// Most bytes of copies, unless told otherwise, if half of the free disk is more.
 const USUAL_BUDGET: u64 = 10_000_000_000;
@@ -72,8 +72,8 @@ struct Shown {
     channels: BTreeMap<ChannelId, Counts>,
     /// What someone must do something about.
     alert: Option<String>,
-    /// Why nothing more can be prepared, while that is so.
-    full: Option<String>,
+    /// Where the copies are, once they are kept.
+    shelf: Option<Shelf>,
 }
 
 /// What others may see of the cache.
@@ -96,9 +96,13 @@ impl Media {
         self.shown().alert.clone()
     }
 
-    /// Why nothing more can be prepared: there would be no room.
+    /// Why nothing more can be prepared at the moment: what was prepared fills the budget. What of it is not in use is
+    /// removed before long. Reads the disk.
     pub fn full(&self) -> Option<String> {
-        self.shown().full.clone()
+        let shelf = self.shown().shelf.clone()?;
+        let used = Usage::of(&shelf.held().ok()?).prepared_bytes;
+        let full = shelf.budget() > 0 && used >= shelf.budget();
+        full.then(|| "the files that were prepared fill the cache; raise CACHE_BYTES".to_owned())
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
@@ -126,6 +130,7 @@ pub fn start(
     let enabled = budget > 0 && library.is_bucket();
     let bucket = &library.settings().bucket;
     let cache = Cache::open(&folder, bucket, budget, config.cache_bytes_per_s).context("open the cache")?;
+    media.shown().shelf = Some(cache.shelf().clone());
     media.shown().cache = CacheShown { enabled, budget, ..CacheShown::default() };
     tracing::info!(budget = amount::words(budget), enabled, "the cache is open");
     let fetcher = fetcher::Fetcher::new(
