@@ -13,9 +13,11 @@ use e2e::zoo;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROUND: Duration = Duration::from_secs(40);
+/// How long the bucket is away at least.
+const OUTAGE: Duration = Duration::from_secs(60);
 const FILES: [&str; 3] = ["01-no-b-frames.mp4", "02-b-frames.mp4", "03-audio-ends-early.mp4"];
 
 /// A bucket with three short files, and a front that counts what is asked of it.
@@ -116,12 +118,15 @@ fn a_loop_is_fetched_once_and_plays_on_through_an_outage() -> Result<()> {
     let reads = bucket.all_reads();
 
     bucket.s3.go_away();
-    play_round(&controller, "cache")?;
+    let gone = Instant::now();
     play_round(&controller, "cache")?;
     wait_for("the outage in /health", SOON, || {
         Ok(health(&controller)?.contains("the last listing with 3 files is used").then_some(()))
     })?;
     starts_during_the_outage(&bucket, &controller)?;
+    while gone.elapsed() < OUTAGE {
+        play_round(&controller, "cache")?;
+    }
     bucket.s3.come_back()?;
     wait_for("a healthy controller", ROUND, || Ok((health(&controller)? == "[]").then_some(())))?;
     play_round(&controller, "cache")?;

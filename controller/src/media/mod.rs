@@ -122,7 +122,7 @@ pub fn start(
     supervisor: Handle,
 ) -> anyhow::Result<Media> {
     let media = Media::default();
-    if !library.is_bucket() && config.cache_bytes.is_none() {
+    if !library.is_bucket() && config.cache_bytes.unwrap_or(0) == 0 {
         return Ok(media);
     }
     let folder = config.state_dir.join("cache");
