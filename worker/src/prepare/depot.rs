@@ -20,10 +20,11 @@ pub(super) struct Depot<'a> {
 }
 
 impl<'a> Depot<'a> {
-    /// That of a job; `None` where results stay on this machine.
+    /// That of a job; `None` where results stay on this machine, and for a file whose content has no name: nobody
+    /// could tell the result of an older one.
     pub(super) fn of(job: &'a Job, bucket: Option<&'a Storage>) -> Option<Self> {
         let prefix = job.storage.as_ref()?.prepared_prefix.as_str();
-        let bucket = bucket.filter(|_| !prefix.is_empty())?;
+        let bucket = bucket.filter(|_| !prefix.is_empty() && !job.item.content.is_empty())?;
         Some(Self { bucket, prefix })
     }
 
