@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use e2e::media::Clip;
 use e2e::rig::controller::{Controller, Plan, SOON};
-use e2e::rig::front::{Fault, Front};
+use e2e::rig::front::Front;
 use e2e::rig::program::{self, wait_for};
 use e2e::rig::s3::{self, S3};
 use e2e::rig::sink::Sink;
@@ -117,19 +117,24 @@ fn found_by_another(s3: &S3, made: &Value, kept: &BTreeMap<String, Vec<u8>>) -> 
 
 #[test]
 fn a_bucket_that_goes_away_holds_a_preparation_up_and_does_not_end_it() -> Result<()> {
-    let s3 = S3::start()?;
+    let mut s3 = S3::start()?;
     fill(&s3)?;
-    let front = Front::start(s3.address())?;
-    let controller = host(&front.url())?.with("CACHE_BYTES", "0").start()?;
+    let controller = host(&s3.url())?.start()?;
     let profile = json!({"width": 640, "height": 360, "fps": 30, "video_kbps": 800});
     controller.go_on_air(&json!({"profile": profile, "media": ["1-fits.mp4"]}))?;
     controller.wait_until("it is on", SOON, |s| s["air"]["is"] == "on")?;
-    front.tell(|request| if request.path.contains("prepared/") { Fault::Status(503) } else { Fault::None });
+    s3.go_away();
     assert_eq!(controller.post("/api/media/prepare", &json!({"keys": [FOREIGN]}))?.status, 202);
     let waits = wait_for("the job to be put off", LONG, || {
         let job = jobs(&controller)?.remove(FOREIGN).unwrap_or_default();
         Ok((job["state"] == "waiting" && job["error"].is_string()).then_some(job))
     })?;
     assert!(waits["error"].as_str().is_some_and(|words| !words.contains("X-Amz")), "{waits:#}");
+    s3.come_back()?;
+    assert_eq!(controller.post("/api/media/prepare", &json!({"keys": [FOREIGN]}))?.status, 202);
+    wait_for("the job to be done", LONG, || {
+        Ok((jobs(&controller)?[FOREIGN]["state"] == "ready").then_some(()))
+    })?;
+    assert_eq!(files(&s3.bucket().join("prepared"))?.len(), 2);
     Ok(())
 }

@@ -218,13 +218,15 @@ impl Entry {
 
     /// | state \ asked by | a person | nobody |
     /// |---|---|---|
-    /// | waiting, running | stays | stays |
+    /// | waiting | its turn comes at once | stays |
+    /// | running | stays | stays |
     /// | ready, failed, fits | waits again | stays |
     ///
     /// A job whose result is there already ends at once.
     fn want_again(&mut self, wanted: &Wanted, now: Timestamp) {
         let louder = wanted.loudness && !self.loudness;
         self.loudness |= wanted.loudness;
+        self.not_before = self.not_before.filter(|_| !wanted.asked);
         if self.state.is_over() && (wanted.asked || louder) {
             let loudness = self.loudness;
             *self = Self { loudness, ..Self::new(wanted.clone(), now) };
@@ -347,6 +349,8 @@ mod tests {
             assert_eq!(list.next(at(n * LATER_S)), Next::Wait(Duration::from_secs(LATER_S as u64)));
             assert_eq!(list.entries()[0].error.as_deref(), Some("no route"));
         }
+        list.want(wanted("a", "1", true), at(99 * LATER_S)).unwrap();
+        assert_eq!(take(&mut list, 99 * LATER_S).item.key, "a", "whoever asks need not wait");
     }
 
     #[test]
