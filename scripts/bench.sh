@@ -8,10 +8,15 @@ cd "$root_folder"
 usage() {
   cat >&2 <<'TEXT'
 usage: scripts/bench.sh channel [--seconds N] [--starts N]
+       scripts/bench.sh storage [--seconds N]
 
 channel   one 720p 3 Mbit/s file to one destination, HLS off and on: CPU and memory of worker and source beside
           the bare loop `ffmpeg -re -stream_loop -1 -c copy` with the same file at the same time; then the time
           from the start call to the first IDR picture at the sink, and the boundaries in its recording
+storage   the same out of a bucket (s3s-fs on this machine): CPU of worker and source without the cache beside the bare
+          loop over HTTP with the same link at the same time, for whole loops of a file of 90 s, and, for the record, of
+          one of 5 s; then the bytes that an nginx in front of the server counts for each loop of three files, with the
+          cache and without
 
   --seconds N   length of each measured window (default 60, at least 10)
   --starts N    starts that are timed (default 10)
@@ -23,7 +28,7 @@ TEXT
 what='' seconds=60 starts=10
 while [ $# -gt 0 ]; do
   case $1 in
-    channel) what=$1 ;;
+    channel | storage) what=$1 ;;
     --seconds)
       seconds=${2:-}
       [[ $seconds =~ ^[0-9]+$ && $seconds -ge 10 ]] || die "--seconds needs a number of at least 10"
@@ -50,6 +55,11 @@ done
 need_packages curl jq
 need_ffmpeg
 need_rust
+if [ "$what" = storage ]; then
+  need_packages nginx
+  [ "$memory_kib" -ge "$small_machine_kib" ] || die "this machine has too little memory to build the support for buckets"
+  s3_server=$("$root_folder/scripts/need_s3s.sh")
+fi
 build release -p stream-controller -p stream-worker -p e2e --bin stream-controller --bin stream-worker --bin rtmp-sink
 
 bin=$root_folder/target/release
@@ -108,19 +118,20 @@ sink_is_up() { grep -q '127.0.0.1:' "$work/sink.log"; }
 wait_for 10 sink_is_up || die "the sink did not start"
 sink=$(grep -o '127.0.0.1:[0-9]*' "$work/sink.log" | head -n 1)
 
-# start_controller NAME MEDIA_FOLDER: sets `controller`, and `api` and `auth` for `ask`.
+# start_controller NAME VARIABLE=VALUE...: sets `controller`, and `api` and `auth` for `ask`.
 start_controller() {
-  local port state=$work/state-$1
+  local name=$1 port state=$work/state-$1
+  shift
   port=$(free_port 18080)
   rm -rf "$state"
   mkdir -p "$state"
-  env STATE_DIR="$state" STORAGE_LOCAL_DIR="$2" CONTROLLER_BIND="127.0.0.1:$port" LOG_LEVEL=warn \
-    "$bin/stream-controller" >"$work/controller-$1.log" 2>&1 &
+  env STATE_DIR="$state" CONTROLLER_BIND="127.0.0.1:$port" LOG_LEVEL=warn "$@" \
+    "$bin/stream-controller" >"$work/controller-$name.log" 2>&1 &
   controller=$!
   pids+=("$controller")
   api=http://127.0.0.1:$port auth=$state/auth.header
   healthy() { curl -fs -o /dev/null "$api/health"; }
-  wait_for 20 healthy || die "the controller did not start; see $work/controller-$1.log"
+  wait_for 20 healthy || die "the controller did not start; see $work/controller-$name.log"
 }
 ask() { curl -sS --fail-with-body -H "@$auth" "$@"; }
 start_channel() { # KEY HLS
@@ -136,51 +147,186 @@ stop_channel() {
 }
 live() { [ "$(ask "$api/streams/status" | jq -r '.destinations[0].state')" = live ]; }
 
-# put_on_air HLS: a controller with one channel; prints nothing, sets `worker`.
+# put_on_air NAME HLS VARIABLE=VALUE...: a controller with one channel; prints nothing, sets `worker`.
 put_on_air() {
-  start_controller "hls-$1" "$media/long"
-  start_channel "hls-$1" "$1"
+  local name=$1 hls=$2
+  shift 2
+  start_controller "$name" "$@"
+  start_channel "$name" "$hls"
   wait_for 30 live || die "the sink accepts nothing"
   worker=$(ask "$api/streams/status" | jq .run.pid)
 }
 
-# Both channels and the bare loop run in the same window, so that the machine's mood weighs on all alike.
-measure() {
-  local name pid
-  declare -A root=() at_start=() cpu=()
-  put_on_air false
-  root[off]=$worker
-  put_on_air true
-  root[on]=$worker
-  ffmpeg -v error -nostdin -re -stream_loop -1 -i "$media/long/long.mp4" -c copy -f flv "rtmp://$sink/live/bare" \
-    >/dev/null 2>&1 &
+# bare_loop NAME INPUT: what every channel is compared with.
+bare_loop() {
+  ffmpeg -v error -nostdin -re -stream_loop -1 -i "$2" -c copy -f flv "rtmp://$sink/live/$1" >/dev/null 2>&1 &
   pids+=($!)
-  root[bare]=$!
+  root[$1]=$!
+}
+
+declare -A root=() cpu=()
+# watch NAME...: sets `cpu` of each, measured in one window, so that the machine's mood weighs on all alike.
+watch() {
+  local name pid of_source window from
+  declare -A at_start=()
   sleep 5
-  local from=$EPOCHREALTIME window
-  for name in off on bare; do at_start[$name]=$(cpu_ns "${root[$name]}"); done
+  from=$EPOCHREALTIME
+  for name in "$@"; do at_start[$name]=$(cpu_ns "${root[$name]}"); done
   sleep "$seconds"
   window=$(awk -v a="$from" -v b="$EPOCHREALTIME" 'BEGIN {print b - a}')
-  for name in off on bare; do
+  for name in "$@"; do
     cpu[$name]=$(percent $(($(cpu_ns "${root[$name]}") - at_start[$name])) "$window")
-    local of_source=0
+    of_source=0
     for pid in $(children_of "${root[$name]}"); do of_source=$((of_source + $(pss_kib "$pid"))); done
-    printf '%-5s %s %% of a core; PSS %s KiB, its source %s KiB\n' "$name" "${cpu[$name]}" \
+    printf '%-10s %s %% of a core; PSS %s KiB, its source %s KiB\n' "$name" "${cpu[$name]}" \
       "$(pss_kib "${root[$name]}")" "$of_source"
   done
+}
+
+# Ends everything but the sink, which was started first.
+end_all_but_the_sink() {
+  local pid sink_pid=${pids[0]}
+  for pid in "${pids[@]:1}"; do
+    kill -TERM "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  pids=("$sink_pid")
+}
+
+measure() {
+  local name
+  put_on_air off false STORAGE_LOCAL_DIR="$media/long"
+  root[off]=$worker
+  put_on_air on true STORAGE_LOCAL_DIR="$media/long"
+  root[on]=$worker
+  bare_loop bare "$media/long/long.mp4"
+  watch off on bare
   for name in off on; do
     row "CPU of worker + source beside the bare loop, HLS $name" "$(ratio "${cpu[$name]}" "${cpu[bare]}")" \
       "$([ $name = off ] && echo 0.85 || echo 0.90)"
     row "PSS of the worker in MB, HLS $name" \
       "$(awk -v k="$(pss_kib "${root[$name]}")" 'BEGIN {printf "%.1f", k * 1024 / 1e6}')" 12
   done
-  # The sink, started first, stays.
-  local sink_pid=${pids[0]}
-  for pid in "${pids[@]:1}"; do
-    kill -TERM "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
+  end_all_but_the_sink
+}
+
+# start_s3 NAME FILE...: a server whose bucket holds these files; sets `bucket` for put_on_air.
+start_s3() {
+  local name=$1 port objects=$work/objects-$1 id=id-of-the-bench secret=secret-of-the-bench
+  shift
+  port=$(free_port 19400)
+  rm -rf "$objects"
+  mkdir -p "$objects/media"
+  ln "$@" "$objects/media"
+  "$s3_server" --host 127.0.0.1 --port "$port" --access-key "$id" --secret-key "$secret" "$objects" \
+    >"$work/s3-$name.log" 2>&1 &
+  pids+=($!)
+  answers() { curl -s -o /dev/null "http://127.0.0.1:$port"; }
+  wait_for 10 answers || die "the S3 server did not start; see $work/s3-$name.log"
+  bucket=(STORAGE_PROVIDER=s3 STORAGE_BUCKET=media STORAGE_ENDPOINT="http://127.0.0.1:$port"
+    STORAGE_ACCESS_KEY_ID="$id" STORAGE_SECRET_ACCESS_KEY="$secret")
+}
+
+# count_in_front NAME: an nginx in front of the server of start_s3, which counts what it sends. The server cannot be
+# asked: it reads a file for its ETag, too.
+count_in_front() {
+  local port place=$work/front-$1
+  port=$(free_port 19600)
+  rm -rf "$place"
+  mkdir -p "$place"
+  cat >"$place/nginx.conf" <<CONF
+daemon off;
+pid $place/pid;
+error_log $place/error.log;
+events {}
+http {
+  log_format sent '\$request_method \$body_bytes_sent \$uri';
+  access_log $place/access.log sent;
+  client_body_temp_path $place/body;
+  proxy_temp_path $place/proxy;
+  fastcgi_temp_path $place/fastcgi;
+  uwsgi_temp_path $place/uwsgi;
+  scgi_temp_path $place/scgi;
+  server {
+    listen 127.0.0.1:$port;
+    location / {
+      proxy_pass ${bucket[2]#*=};
+      proxy_set_header Host \$http_host;
+      proxy_http_version 1.1;
+      proxy_buffering off;
+    }
+  }
+}
+CONF
+  "$(PATH=$PATH:/usr/sbin command -v nginx)" -p "$place" -c "$place/nginx.conf" >"$place/log" 2>&1 &
+  pids+=($!)
+  in_front() { curl -s -o /dev/null "http://127.0.0.1:$port"; }
+  wait_for 10 in_front || die "nginx did not start; see $place/error.log"
+  bucket[2]=STORAGE_ENDPOINT=http://127.0.0.1:$port
+}
+sent_by() { awk '$1 == "GET" && $3 ~ /[.]mp4$/ {sum += $2} END {printf "%d", sum}' "$work/front-$1/access.log"; }
+
+# link_of PID: sets `link` to the signed address that a worker's source is led to.
+link_of() {
+  local pid lease
+  for pid in $(children_of "$1"); do
+    lease=$(tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -m 1 '^http://127.0.0.1:') || continue
+    link=$(curl -s -o /dev/null -w '%{redirect_url}' "$lease")
+    [[ $link == *X-Amz-Signature=* ]] && return
   done
-  pids=("$sink_pid")
+  return 1
+}
+
+measure_http() {
+  local name
+  for name in long short; do
+    start_s3 "$name" "$media/$name/$([ $name = long ] && echo long || echo 1).mp4"
+    put_on_air "$name" false "${bucket[@]}" CACHE_BYTES=0
+    root[$name]=$worker
+    wait_for 20 link_of "$worker" || die "no source reads a link"
+    bare_loop "bare-$name" "$link"
+    put_on_air "$name-kept" false "${bucket[@]}" CACHE_BYTES=1GB
+    root[$name-kept]=$worker
+  done
+  # A boundary of the long file is in it, too.
+  seconds=$(((seconds + 89) / 90 * 90))
+  watch long long-kept bare-long short short-kept bare-short
+  row "CPU of worker + source beside the bare loop, 90 s file" "$(ratio "${cpu[long]}" "${cpu[bare-long]}")" 0.90
+  row "the same out of the cache" "$(ratio "${cpu[long-kept]}" "${cpu[bare-long]}")" 0.90
+  printf 'with a file of 5 s, where each round starts FFmpeg: %s over HTTP, %s out of the cache\n' \
+    "$(ratio "${cpu[short]}" "${cpu[bare-short]}")" "$(ratio "${cpu[short-kept]}" "${cpu[bare-short]}")"
+  end_all_but_the_sink
+}
+
+cache_of() { api=${api_of[$1]} auth=${auth_of[$1]} ask "${api_of[$1]}/api/media/cache" | jq "$2"; }
+measure_bytes() {
+  local name loop loops=$(((seconds + 13) / 14))
+  declare -A at_start=() fetched=() api_of=() auth_of=()
+  loop=$(cat "$media"/short/[123].mp4 | wc -c)
+  for name in kept through; do
+    start_s3 "$name" "$media"/short/[123].mp4
+    count_in_front "$name"
+    put_on_air "$name" false "${bucket[@]}" CACHE_BYTES="$([ $name = kept ] && echo 1GB || echo 0)"
+    api_of[$name]=$api auth_of[$name]=$auth
+  done
+  all_kept() { [ "$(cache_of kept .files)" = 3 ]; }
+  wait_for 60 all_kept || die "the files were not fetched"
+  row "fetched until all is kept, part of the loop" "$(ratio "$(cache_of kept .fetched_bytes)" "$loop")" 1.00
+  # What was opened before the copies were there is over by then.
+  sleep 14
+  for name in kept through; do
+    at_start[$name]=$(sent_by "$name")
+    fetched[$name]=$(cache_of "$name" .fetched_bytes)
+  done
+  sleep $((loops * 14))
+  for name in kept through; do
+    at_start[$name]=$((($(sent_by "$name") - at_start[$name]) / loops))
+    printf '%-10s %s bytes per loop of %s sent by the server; hits %s, misses %s\n' "$name" "${at_start[$name]}" \
+      "$loop" "$(cache_of "$name" .hits)" "$(cache_of "$name" .misses)"
+  done
+  row "bytes per loop with the cache, part of the loop" "$(ratio "${at_start[kept]}" "$loop")" 0.01
+  row "bytes that the cache fetched meanwhile" "$(($(cache_of kept .fetched_bytes) - fetched[kept]))" 0
+  row "bytes per loop without the cache, part of the loop" "$(ratio "${at_start[through]}" "$loop")" 1.10
 }
 
 printf '\n%s, %s, %s\n\n' "$(nproc) cores" "$(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo)" \
@@ -191,11 +337,19 @@ noisy_clip short/1.mp4 5 0
 noisy_clip short/2.mp4 5 2
 noisy_clip short/3.mp4 4 0
 
+if [ "$what" = storage ]; then
+  step "measuring for $seconds s: a long and a short file, over HTTP and out of the cache"
+  measure_http
+  step "counting bytes over about $seconds s"
+  measure_bytes
+  exit $missed
+fi
+
 step "measuring for $seconds s: HLS off, HLS on, bare loop"
 measure
 
 step "timing $starts starts"
-start_controller starts "$media/short"
+start_controller starts STORAGE_LOCAL_DIR="$media/short"
 first_idr() { jq -s "[.[] | select(.event == \"first_idr\")] | length" "$work/sink/events.jsonl" 2>/dev/null || echo 0; }
 times=()
 for ((n = 1; n <= starts; n++)); do

@@ -183,9 +183,9 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
     let briefing = Arc::new(Briefing { config: config_, keyring: keyring_, library: library_, tools });
     let calls = UnixListener::from_std(doors.socket.try_clone()?)?;
     let (supervisor, handle) = supervisor::open(config.clone(), wishes.clone(), briefing.clone(), calls)?;
-    let (preparer, prepare) =
-        prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone())?;
     let media = media::start(&config, library.clone(), wishes.clone(), handle.clone())?;
+    let (preparer, prepare) =
+        prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone(), media.clone())?;
     let house = House {
         config,
         wishes,
@@ -275,7 +275,11 @@ async fn until_told(
 }
 
 fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
+    let mut filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
+    // The ways to the bucket have much to say, and some of it is signed.
+    for quiet in ["aws=warn", "hyper=warn", "rustls=warn"] {
+        filter = filter.add_directive(quiet.parse().context("a quiet target")?);
+    }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

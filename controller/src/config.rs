@@ -7,10 +7,12 @@ mod help;
 pub use help::HELP;
 
 use state::channel::ingest_url_problem;
+use state::prepared::LoudnessTarget;
 use state::secret::Secret;
 use state::storage::{Provider, StorageSettings};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
 
@@ -75,6 +77,8 @@ pub struct Config {
     pub key_url_private: bool,
     /// Length of the parts in which they are, s.
     pub prepare_part_s: u32,
+    /// How loud prepared files shall be.
+    pub loudness: LoudnessTarget,
     /// A filter for `tracing`.
     pub log_level: String,
     /// How log lines look.
@@ -147,6 +151,10 @@ impl Config {
             prepares: read.switch("PREPARE", true),
             key_url_private: read.switch("KEY_URL_PRIVATE", false),
             prepare_part_s: read.prepare_part_s(),
+            loudness: LoudnessTarget {
+                lufs: read.level("PREPARE_LOUDNESS_LUFS", -14.0, -31.0..=-5.0),
+                peak_dbtp: read.level("PREPARE_PEAK_DBTP", -1.0, -9.0..=-1.0),
+            },
             log_level: read.log_level(),
             log_format: read.log_format(),
             notices: read.notices(storage.provider),
@@ -274,6 +282,16 @@ impl Reader<'_> {
         })
     }
 
+    /// A level in dB.
+    fn level(&mut self, name: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let Some(text) = self.text(name) else { return default };
+        text.parse().ok().filter(|level| range.contains(level)).unwrap_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.problems.push(format!("{name}={text:?} must be a number from {least} to {most}"));
+            default
+        })
+    }
+
     fn log_level(&mut self) -> String {
         let text = self.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
         if EnvFilter::try_new(&text).is_err() {
@@ -315,7 +333,8 @@ impl Reader<'_> {
 
     fn notices(&mut self, provider: Provider) -> Vec<String> {
         let unused = [("DATABASE_URL", "this build does not use it")];
-        let for_buckets = ["STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID"];
+        let for_buckets =
+            ["STORAGE_BUCKET", "STORAGE_ENDPOINT", "STORAGE_ACCESS_KEY_ID", "STORAGE_PREPARED_PREFIX"];
         let for_buckets = for_buckets.map(|name| (name, "STORAGE_PROVIDER is local"));
         let for_buckets = for_buckets.into_iter().filter(|_| provider == Provider::Local);
         let set: Vec<_> =
@@ -379,13 +398,15 @@ mod tests {
             ("LOG_FORMAT", "xml"),
             ("PREPARE", "yes"),
             ("PREPARE_PART_SECONDS", "1"),
+            ("PREPARE_LOUDNESS_LUFS", "-14 LUFS"),
+            ("PREPARE_PEAK_DBTP", "0"),
             ("CORS_ORIGINS", "https://a.example, b.example/x"),
             ("TRUSTED_PROXIES", "10.0.0.0/33"),
             ("TLS_CA_FILE", "missing.pem"),
         ])
         .unwrap_err();
         // Of storage: the bucket, the account and two keys are missing.
-        assert_eq!(problems.len(), 15, "{problems:#?}");
+        assert_eq!(problems.len(), 17, "{problems:#?}");
         let text = problems.join("\n");
         assert!(
             text.contains("STORAGE_BUCKET is not set")

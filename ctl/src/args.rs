@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
 const AFTER: &str = "\
 Environment: STORAGE_PROVIDER (local, r2 or s3), STORAGE_LOCAL_DIR, STORAGE_BUCKET, STORAGE_ACCOUNT_ID, \
-STORAGE_ENDPOINT, STORAGE_REGION, STORAGE_ACCESS_KEY_ID, STORAGE_SECRET_ACCESS_KEY, STORAGE_PREFIX, TLS_CA_FILE, \
+STORAGE_ENDPOINT, STORAGE_REGION, STORAGE_ACCESS_KEY_ID, STORAGE_SECRET_ACCESS_KEY, STORAGE_PREFIX, STORAGE_PREPARED_PREFIX, TLS_CA_FILE, \
 FFPROBE_PATH; for prepare and destination also STATE_DIR and CONTROLLER_BIND; the same as the controller's. Secrets may be files in CREDENTIALS_DIRECTORY instead.
 Exit codes: 0 done, 1 something failed, 2 called or configured wrongly.";
 

@@ -194,6 +194,18 @@ fn probing_tells_what_fits(rig: &Rig) {
 }
 
 #[test]
+fn the_folder_of_prepared_files_is_not_for_media() {
+    let rig = Rig::bucket().with("STORAGE_PREPARED_PREFIX", "prepared/");
+    let file = rig.file("a.mp4", b"four");
+    let refused = rig.run(&["media", "upload", &file, "--prefix", "prepared"]);
+    assert!(refused.code == 2 && refused.err.contains("STORAGE_PREPARED_PREFIX"), "{refused:?}");
+    fs::create_dir(rig.folder.join("prepared")).unwrap();
+    fs::write(rig.folder.join("prepared/x.mp4"), b"x").unwrap();
+    let list = rig.run(&["media", "list"]);
+    assert_eq!((list.code, list.out.as_str()), (0, ""), "{list:?}");
+}
+
+#[test]
 fn probing_a_folder_tells_what_fits() {
     probing_tells_what_fits(&Rig::local());
 }

@@ -2,16 +2,16 @@
 //! process that prepares one say to each other.
 //!
 //! A result is `<cache>/prepared/<name>.mp4` with its certificate `<name>.json` beside it. The certificate is written
-//! last, so that a result without one does not exist.
+//! last, so that a result without one does not exist. Under a prefix of the bucket they have the same names.
 
 use crate::Timestamp;
 use crate::profile::Profile;
 use crate::storage::StorageSettings;
 use crate::wire::{ItemSpec, Making};
 use serde::{Deserialize, Serialize};
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Counts the ways in which files have been prepared: results of another way are not used.
 pub const SETTINGS: u32 = 2;
@@ -22,10 +22,14 @@ pub const WAITS: &str = "waits to be prepared";
 /// What a result is called, without an ending: it changes with the file, its content, the profile, and with
 /// [`SETTINGS`].
 pub fn name(key: &str, content: &str, profile: &Profile) -> String {
+    format!("{}-{}-{SETTINGS}", name_of_file(key, content), profile.fingerprint())
+}
+
+/// What the names of all results of a file begin with, whatever the profile.
+pub fn name_of_file(key: &str, content: &str) -> String {
     let text = [key.as_bytes(), content.as_bytes()].join(&0);
     let digest = ring::digest::digest(&ring::digest::SHA256, &text);
-    let file: String = digest.as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect();
-    format!("{file}-{}-{SETTINGS}", profile.fingerprint())
+    digest.as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
 /// What tells the content of a file on this machine from another, as `storage` says it, too: its size and the time
@@ -46,17 +50,26 @@ pub fn files(cache: &Path, name: &str) -> (PathBuf, PathBuf) {
     (folder.join(format!("{name}.mp4")), folder.join(format!("{name}.json")))
 }
 
+/// The result for an item under a profile, to be used, if there is one: see [`look`]. The time of its last change
+/// becomes now, by which the cache knows what is used.
+pub fn find(cache: &Path, item: &ItemSpec, profile: &Profile) -> Option<(PathBuf, Certificate)> {
+    let found = look(cache, item, profile)?;
+    // One that cannot be marked as used is still a result.
+    let _ = File::open(&found.0).and_then(|file| file.set_modified(SystemTime::now()));
+    Some(found)
+}
+
 /// The result for an item under a profile, if there is one whose certificate is about just this. Reads the disk.
 ///
 /// An item whose content is not known has none: it could be that of an older file.
-pub fn find(cache: &Path, item: &ItemSpec, profile: &Profile) -> Option<(PathBuf, Certificate)> {
+pub fn look(cache: &Path, item: &ItemSpec, profile: &Profile) -> Option<(PathBuf, Certificate)> {
     if item.content.is_empty() {
         return None;
     }
     let (media, certificate) = files(cache, &name(&item.key, &item.content, profile));
     let certificate: Certificate = serde_json::from_slice(&std::fs::read(certificate).ok()?).ok()?;
     let size = std::fs::metadata(&media).ok()?.len();
-    certificate.fits(item, profile, size).then_some((media, certificate))
+    (certificate.is_about(item, profile) && certificate.size == size).then_some((media, certificate))
 }
 
 /// What is known of a result, measured on the result itself.
@@ -89,6 +102,9 @@ pub struct Certificate {
     pub av_end_skew_ms: f64,
     /// Before and after; `None` where there is no sound to be measured.
     pub loudness: Option<Loudness>,
+    /// How loud it was to become.
+    #[serde(default)]
+    pub target: LoudnessTarget,
     /// Length of the picture, ms.
     pub duration_ms: u64,
     /// Bytes.
@@ -96,9 +112,15 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    fn fits(&self, item: &ItemSpec, profile: &Profile, size: u64) -> bool {
+    /// Whether it is about this content under this profile, made as results are made now.
+    pub fn is_about(&self, item: &ItemSpec, profile: &Profile) -> bool {
         let same = (&self.key, &self.content, &self.profile) == (&item.key, &item.content, profile);
-        same && self.settings == SETTINGS && self.size == size
+        same && self.settings == SETTINGS
+    }
+
+    /// Whether it is as loud as it shall be; one that has no sound always is.
+    pub fn is_as_loud_as(&self, target: LoudnessTarget) -> bool {
+        self.loudness.is_none() || self.target == target
     }
 }
 
@@ -223,6 +245,8 @@ pub enum Stage {
     Join,
     /// Measuring the result.
     Certify,
+    /// Keeping the result in the bucket.
+    Keep,
 }
 
 impl Stage {
@@ -235,7 +259,8 @@ impl Stage {
             Self::Listen => (0.90, 0.92),
             Self::Sound => (0.92, 0.97),
             Self::Join => (0.97, 0.98),
-            Self::Certify => (0.98, 1.0),
+            Self::Certify => (0.98, 0.99),
+            Self::Keep => (0.99, 1.0),
         };
         from + (to - from) * (done as f64 / total.max(1) as f64).clamp(0.0, 1.0)
     }
@@ -267,6 +292,7 @@ mod tests {
             idr: IdrList::default(),
             av_end_skew_ms: 0.0,
             loudness: None,
+            target: LoudnessTarget::default(),
             duration_ms: 3000,
             size: 5,
         }
@@ -314,11 +340,12 @@ mod tests {
 
     #[test]
     fn progress_never_goes_back_from_one_stage_to_the_next() {
-        let stages = [Stage::Look, Stage::Picture, Stage::Listen, Stage::Sound, Stage::Join, Stage::Certify];
+        use Stage::{Certify, Join, Keep, Listen, Look, Picture, Sound};
+        let stages = [Look, Picture, Listen, Sound, Join, Certify, Keep];
         for pair in stages.windows(2) {
             assert!(pair[0] < pair[1] && pair[0].share(9, 9) <= pair[1].share(0, 9) + 1e-9);
         }
-        assert_eq!(Stage::Certify.share(7, 7), 1.0);
+        assert_eq!(Stage::Keep.share(7, 7), 1.0);
         assert!(Stage::Look.share(1, 0) <= 0.02);
     }
 }

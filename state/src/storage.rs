@@ -30,6 +30,10 @@ pub struct StorageSettings {
     /// Only keys that begin with this belong to the library.
     #[serde(default)]
     pub prefix: String,
+    /// Where prepared files are kept in the bucket, beside this machine's cache; empty keeps none there. Keys that
+    /// begin with it are no media.
+    #[serde(default)]
+    pub prepared_prefix: String,
     /// How long a signed link is valid, seconds: 60 to 604,800 for operators, less for tests.
     #[serde(default = "a_day")]
     pub link_ttl_s: u64,
@@ -51,6 +55,7 @@ impl StorageSettings {
             access_key_id: Secret::default(),
             secret_access_key: Secret::default(),
             prefix: String::new(),
+            prepared_prefix: String::new(),
             link_ttl_s: a_day(),
         }
     }

@@ -5,7 +5,8 @@
 //! the folder's lock; any process reads, [`find`]. When a copy was used last is its file's time of change.
 //!
 //! A copy that is evicted while a worker has it open does no harm: on Linux its bytes live until the last reader
-//! closes it. Nothing here knows channels, and nothing else removes files from the folder.
+//! closes it. Nothing here knows channels, and nothing else removes files from the folder. Files that were prepared
+//! ([`state::prepared`]) count in the same budget; who makes them puts them beside the folder.
 
 mod fetch;
 pub mod part;

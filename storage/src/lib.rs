@@ -33,6 +33,8 @@ use std::time::Duration;
 pub struct Storage {
     place: Place,
     shortest_link: Duration,
+    /// Keys that begin so are no media; empty means none.
+    prepared_prefix: Arc<str>,
 }
 
 #[derive(Clone)]
@@ -60,13 +62,14 @@ impl Storage {
     /// [`StorageError::Unsupported`] for a bucket in a build without the feature `s3`; [`StorageError::Other`] for
     /// certificates that cannot be read.
     pub fn open(settings: StorageSettings, tls_ca_file: Option<&Path>) -> Result<Self, StorageError> {
+        let prepared_prefix = Arc::from(settings.prepared_prefix.as_str());
         let place = match settings.provider {
             Provider::Local => {
                 Place::Folder(Arc::new(folder::Folder::new(settings.local_dir, settings.prefix)))
             }
             Provider::R2 | Provider::S3 => bucket_place(settings, tls_ca_file)?,
         };
-        Ok(Self { place, shortest_link: SHORTEST_LINK })
+        Ok(Self { place, shortest_link: SHORTEST_LINK, prepared_prefix })
     }
 
     /// For tests: links may expire sooner than a user may ask for.
@@ -76,12 +79,21 @@ impl Storage {
         Self { shortest_link, ..self }
     }
 
-    /// Every media file under the prefix, in natural order, hidden ones left out; all pages of a long listing.
+    /// Every media file under the prefix, in natural order, hidden and prepared ones left out; all pages of a long
+    /// listing.
     ///
     /// # Errors
     /// [`StorageError::NoBucket`], [`StorageError::RefusedCredentials`] and those of the way there.
     pub async fn list_media(&self) -> Result<Vec<MediaFile>, StorageError> {
-        at_place!(self, place => place.list().await)
+        let mut files = at_place!(self, place => place.list().await)?;
+        files.retain(|file| !self.is_prepared(&file.key));
+        Ok(files)
+    }
+
+    /// Whether a key belongs to the folder of prepared files.
+    #[must_use]
+    pub fn is_prepared(&self, key: &str) -> bool {
+        !self.prepared_prefix.is_empty() && key.starts_with(&*self.prepared_prefix)
     }
 
     /// Size and content of one media file.

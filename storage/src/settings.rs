@@ -1,15 +1,16 @@
 //! What the environment says about storage, and everything that is wrong with it.
 
-use crate::{LINK_VALID, LONGEST_LINK, SHORTEST_LINK};
+use crate::{LINK_VALID, LONGEST_LINK, SHORTEST_LINK, media};
 use state::mask;
 use state::secret::Secret;
 use state::storage::{Provider, StorageSettings};
 
 /// Every variable of [`settings_from`].
-pub const VARIABLES: [&str; 10] = [
+pub const VARIABLES: [&str; 11] = [
     "STORAGE_PROVIDER",
     "STORAGE_LOCAL_DIR",
     "STORAGE_PREFIX",
+    "STORAGE_PREPARED_PREFIX",
     "STORAGE_BUCKET",
     "STORAGE_ENDPOINT",
     "STORAGE_ACCOUNT_ID",
@@ -25,9 +26,9 @@ const DEFAULT_FOLDER: &str = "media";
 /// Region of signatures for services that have none of their own.
 const ANY_REGION: &str = "us-east-1";
 
-/// Reads `STORAGE_PROVIDER` (local), `STORAGE_LOCAL_DIR` (./media), `STORAGE_PREFIX`, `STORAGE_BUCKET`,
-/// `STORAGE_ENDPOINT`, `STORAGE_ACCOUNT_ID` (R2, instead of an endpoint), `STORAGE_REGION`, `STORAGE_ACCESS_KEY_ID`
-/// and `STORAGE_SECRET_ACCESS_KEY`. `read` gives a variable's text; empty counts as unset.
+/// Reads `STORAGE_PROVIDER` (local), `STORAGE_LOCAL_DIR` (./media), `STORAGE_PREFIX`, `STORAGE_PREPARED_PREFIX`,
+/// `STORAGE_BUCKET`, `STORAGE_ENDPOINT`, `STORAGE_ACCOUNT_ID` (R2, instead of an endpoint), `STORAGE_REGION`,
+/// `STORAGE_ACCESS_KEY_ID`, `STORAGE_SECRET_ACCESS_KEY` and `STORAGE_LINK_TTL_S`. `read` gives a variable's text; empty counts as unset.
 ///
 /// # Errors
 /// Every problem, one line each, without secrets.
@@ -38,6 +39,7 @@ pub fn settings_from(read: &dyn Fn(&str) -> Option<String>) -> Result<StorageSet
     let settings = StorageSettings {
         provider,
         prefix: reader.prefix(),
+        prepared_prefix: reader.prepared_prefix(),
         link_ttl_s: reader.link_ttl_s(),
         ..StorageSettings::local(folder)
     };
@@ -76,6 +78,22 @@ impl Reader<'_> {
         let prefix = self.text("STORAGE_PREFIX").unwrap_or_default();
         if prefix.starts_with('/') || prefix.chars().any(char::is_control) {
             self.problem(format!("STORAGE_PREFIX={prefix:?} must be the start of a key, such as shows/"));
+        }
+        prefix
+    }
+
+    /// A folder of its own, so that no medium is taken for a prepared file.
+    fn prepared_prefix(&mut self) -> String {
+        let prefix = self.text("STORAGE_PREPARED_PREFIX").unwrap_or_default();
+        let folder = prefix.strip_suffix('/').is_some_and(|key| media::key_problem(key).is_none());
+        if !prefix.is_empty() && !folder {
+            self.problem(format!(
+                "STORAGE_PREPARED_PREFIX={prefix:?} must be a folder of the bucket, such as prepared/"
+            ));
+        } else if folder && self.text("STORAGE_PREFIX").is_some_and(|library| library.starts_with(&prefix)) {
+            self.problem(format!(
+                "STORAGE_PREPARED_PREFIX={prefix:?} must not hold what STORAGE_PREFIX names"
+            ));
         }
         prefix
     }
@@ -238,6 +256,16 @@ mod tests {
         for wrong in ["59", "604801", "1h"] {
             let problems = read(&[("STORAGE_LINK_TTL_S", wrong)]).unwrap_err();
             assert!(problems[0].starts_with("STORAGE_LINK_TTL_S="), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn prepared_files_have_a_folder_of_their_own() {
+        let with = |prefix| read(&[("STORAGE_PREPARED_PREFIX", prefix), ("STORAGE_PREFIX", "shows/")]);
+        assert_eq!(with("shows/.prepared/").unwrap().prepared_prefix, "shows/.prepared/");
+        for wrong in ["prepared", "/prepared/", "a//", "../", "/", "shows/"] {
+            let problems = with(wrong).unwrap_err();
+            assert!(problems[0].starts_with("STORAGE_PREPARED_PREFIX="), "{problems:?}");
         }
     }
 

@@ -54,7 +54,7 @@ impl House {
 
     async fn fetch(&mut self, cache: &mut Cache) -> Result<PathBuf, CacheError> {
         let storage = Storage::open(self.front.settings(), None).unwrap();
-        let wants = Wants { files: vec![self.file.clone()], near: 1 };
+        let wants = Wants { files: vec![self.file.clone()], near: 1, ..Wants::default() };
         let came = &mut self.came;
         cache.fetch(&storage, &self.file, &wants, &mut |_, more| *came += more).await
     }
@@ -167,7 +167,7 @@ async fn a_full_disk_makes_room_once() {
         }
         _ => Ok(()),
     };
-    let wants = Wants { files: vec![second.clone()], near: 1 };
+    let wants = Wants { files: vec![second.clone()], near: 1, ..Wants::default() };
     let fetched = cache.fetch_step_by_step(&storage, &second, &wants, &mut |_, _| {}, &mut after).await;
     assert!(fetched.is_ok(), "{fetched:?}");
     assert_eq!(house.found(), None, "what nobody wants made room");
@@ -176,7 +176,7 @@ async fn a_full_disk_makes_room_once() {
         _ => Ok(()),
     };
     let third = MediaFile { key: "c.mp4".into(), ..second.clone() };
-    let wants = Wants { files: vec![second, third.clone()], near: 2 };
+    let wants = Wants { files: vec![second, third.clone()], near: 2, ..Wants::default() };
     let error =
         cache.fetch_step_by_step(&storage, &third, &wants, &mut |_, _| {}, &mut always).await.unwrap_err();
     assert!(matches!(error, CacheError::NoSpace(_)) && !error.is_outage(), "{error}");
@@ -190,23 +190,66 @@ async fn the_budget_holds_and_the_least_recently_used_goes() {
     let file = |key: &str| MediaFile { key: key.into(), ..house.file.clone() };
     let held = |key: &str| find(house.folder.path(), "media", key, "e-2").is_some();
     for key in ["a.mp4", "b.mp4"] {
-        let wants = Wants { files: vec![file(key)], near: 1 };
+        let wants = Wants { files: vec![file(key)], near: 1, ..Wants::default() };
         cache.fetch(&storage, &file(key), &wants, &mut |_, _| {}).await.unwrap();
     }
     assert!(held("b.mp4") && held("a.mp4"), "a was used last");
-    let wants = Wants { files: vec![file("c.mp4")], near: 1 };
+    let wants = Wants { files: vec![file("c.mp4")], near: 1, ..Wants::default() };
     assert_eq!(cache.shelf().next(&wants).unwrap(), Some(&file("c.mp4")));
     cache.fetch(&storage, &file("c.mp4"), &wants, &mut |_, _| {}).await.unwrap();
     assert!(Usage::of(&cache.shelf().held().unwrap()).bytes <= 250_000);
     assert!(held("a.mp4") && held("c.mp4") && !held("b.mp4"));
     // What must stay is not given up for anything.
-    let wants = Wants { files: ["a.mp4", "c.mp4", "d.mp4"].map(file).to_vec(), near: 2 };
+    let wants = Wants { files: ["a.mp4", "c.mp4", "d.mp4"].map(file).to_vec(), near: 2, ..Wants::default() };
     assert_eq!(cache.shelf().next(&wants).unwrap(), None);
     let error = cache.fetch(&storage, &file("d.mp4"), &wants, &mut |_, _| {}).await.unwrap_err();
     assert!(matches!(error, CacheError::NoRoom { missing: 50_000, .. }), "{error}");
     drop(cache);
     let cache = Cache::open(house.folder.path(), "media", 0, 0).unwrap();
     assert_eq!(Usage::of(&cache.shelf().held().unwrap()), Usage::default(), "off holds nothing");
+}
+
+#[tokio::test]
+async fn prepared_files_count_too_and_those_in_use_stay() {
+    let house = House::with(100_000, "e-2");
+    let storage = Storage::open(house.front.settings(), None).unwrap();
+    let folder = house.folder.path().join("prepared");
+    std::fs::create_dir(&folder).unwrap();
+    let results = || {
+        let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    for (name, age_s) in [("aa-1-1", 300), ("bb-1-1", 200), ("cc-1-1", 100)] {
+        std::fs::write(folder.join(format!("{name}.json")), b"{}").unwrap();
+        let file = std::fs::File::create(folder.join(format!("{name}.mp4"))).unwrap();
+        file.set_len(60_000).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age_s)).unwrap();
+    }
+    let mut cache = Cache::open(house.folder.path(), "media", 170_000, 0).unwrap();
+    assert_eq!(results().len(), 6, "nobody can tell yet what is in use");
+    let wants = |prepared: &[&str]| Wants {
+        files: vec![house.file.clone()],
+        near: 1,
+        prepared: prepared.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    assert_eq!(cache.trim(&wants(&["aa-1-1", "cc"])).unwrap(), 60_000);
+    assert_eq!(results(), ["aa-1-1.json", "aa-1-1.mp4", "cc-1-1.json", "cc-1-1.mp4"]);
+    assert_eq!(cache.trim(&wants(&["aa-1-1", "cc"])).unwrap(), 0);
+    assert_eq!(
+        cache.shelf().next(&wants(&["aa-1-1", "cc-1-1"])).unwrap(),
+        None,
+        "it has no room beside them"
+    );
+    assert_eq!(cache.shelf().next(&wants(&["cc-1-1"])).unwrap(), Some(&house.file));
+    cache.fetch(&storage, &house.file, &wants(&["cc-1-1"]), &mut |_, _| {}).await.unwrap();
+    assert_eq!(results(), ["cc-1-1.json", "cc-1-1.mp4"]);
+    let usage = Usage::of(&cache.shelf().held().unwrap());
+    assert_eq!(
+        (usage.bytes, usage.files, usage.prepared_bytes, usage.prepared_files),
+        (160_000, 1, 60_000, 1)
+    );
 }
 
 #[test]
@@ -227,7 +270,7 @@ fn child_that_fetches() {
     let storage = Storage::open(front::settings(address), None).unwrap();
     let mut cache = Cache::open(Path::new(folder), "media", 1 << 30, 0).unwrap();
     let file = MediaFile { key: "a.mp4".into(), size: LONG as u64, content: "e-2".into() };
-    let wants = Wants { files: vec![file.clone()], near: 1 };
+    let wants = Wants { files: vec![file.clone()], near: 1, ..Wants::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(cache.fetch(&storage, &file, &wants, &mut |_, _| {})).unwrap();
 }

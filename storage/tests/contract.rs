@@ -106,6 +106,17 @@ async fn a_prefix_narrows_the_library_and_stays_in_the_keys(rig: &Rig) {
     narrowed.check().await.unwrap();
 }
 
+async fn prepared_files_are_no_media(rig: &Rig) {
+    for key in ["prepared/1.mp4", "prepared/shows/2.mp4", "prepared.mp4", "shows/1.mp4"] {
+        rig.lay(key, b"x");
+    }
+    let settings = StorageSettings { prepared_prefix: "prepared/".to_owned(), ..rig.settings.clone() };
+    let storage = opened(&settings);
+    let keys: Vec<_> = storage.list_media().await.unwrap().into_iter().map(|file| file.key).collect();
+    assert_eq!(keys, ["prepared.mp4", "shows/1.mp4"]);
+    assert_eq!(storage.stat("prepared/1.mp4").await.unwrap().size, 1, "whoever knows it finds it");
+}
+
 async fn a_listing_goes_past_a_thousand_keys(rig: &Rig) {
     for number in 0..2_003 {
         rig.lay(&format!("clip {number}.mp4"), b"");
@@ -234,6 +245,7 @@ macro_rules! contract {
 contract![
     a_listing_holds_media_only_in_natural_order,
     a_prefix_narrows_the_library_and_stays_in_the_keys,
+    prepared_files_are_no_media,
     a_listing_goes_past_a_thousand_keys,
     a_file_comes_back_as_it_was_put_whatever_its_name,
     progress_rises_to_the_size,

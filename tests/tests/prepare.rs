@@ -261,6 +261,42 @@ fn what_a_channel_transcodes_is_copied_in_a_later_round() -> Result<()> {
     same_parameters_as_the_slate(&controller)
 }
 
+#[test]
+fn what_is_prepared_is_held_to_the_budget_and_what_is_removed_is_made_again() -> Result<()> {
+    // The least that counts: the first result fills it.
+    let plan = Plan::new()?.with("PREPARE", "on").with("CACHE_BYTES", "1");
+    let hevc = |file| Clip { video: HEVC, size: (320, 180), ..Clip::plain(file, 48).lasting(2.0) };
+    e2e::zoo::put_into(&plan.media(), &[Animal::new(hevc("1.mp4")), Animal::new(hevc("2.mp4"))])?;
+    let controller = plan.start()?;
+    let profile = json!({"width": 320, "height": 180, "fps": 30, "video_kbps": 500});
+    controller.go_on_air(&json!({"profile": profile, "media": ["1.mp4"]}))?;
+    let state_of = |key: &str| -> Result<Option<Value>> {
+        Ok(jobs(&controller)?.into_iter().find(|job| job["key"] == key))
+    };
+    let ready = |key: &str| Ok(state_of(key)?.filter(|job| job["state"] == "ready").map(drop));
+    wait_for("the file on the air to be prepared", LONG, || ready("1.mp4"))?;
+    assert_eq!(controller.post("/api/media/prepare", &json!({"keys": ["2.mp4"]}))?.status, 202);
+    let waits = wait_for("the other one to be put off", LONG, || {
+        Ok(state_of("2.mp4")?.filter(|job| job["error"].is_string() && job["state"] == "waiting"))
+    })?;
+    assert!(waits["error"].as_str().is_some_and(|why| why.contains("CACHE_BYTES")), "{waits:#}");
+    let cache = wait_for("it to be counted", LONG, || {
+        let cache = controller.get("/api/media/cache")?.json();
+        Ok((cache["prepared_files"] == 1).then_some(cache))
+    })?;
+    assert_eq!((&cache["enabled"], &cache["used"]), (&json!(false), &cache["prepared_bytes"]), "{cache:#}");
+
+    let folder = controller.plan().state().join("cache/prepared");
+    let results = || -> Result<Vec<PathBuf>> {
+        let all = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path());
+        Ok(all.filter(|path| path.is_file()).collect())
+    };
+    assert_eq!(results()?.len(), 2, "what is on the air was removed");
+    results()?.iter().try_for_each(std::fs::remove_file)?;
+    wait_for("it to be made again", LONG, || Ok((results()?.len() == 2).then_some(())))?;
+    Ok(())
+}
+
 fn refusals(controller: &Controller) -> Result<()> {
     for (body, status, words) in [
         (json!({}), 422, "must name a file"),

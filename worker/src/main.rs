@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use stream_worker::lock::{ChannelLock, LockError};
 use stream_worker::output::rtmp::trial::Trial;
+use stream_worker::prepare::Failure;
 use stream_worker::session::{self, Ended, Line};
 use stream_worker::{link, log, prepare};
 use tokio::sync::mpsc;
@@ -32,7 +33,7 @@ Usage:
   --log FILE   stderr writes into FILE, which is to be put aside when it gets long
 
 Exit codes: 0 stopped or played to the end, or every step went well, 1 failed, 2 wrong arguments,
-3 another worker holds the channel or the file, 4 the controller did not answer.
+3 another worker holds the channel or the file, 4 the controller did not answer, 5 the bucket is away.
 ";
 const SPEC_DEADLINE: Duration = Duration::from_secs(30);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -203,8 +204,10 @@ async fn prepare() -> anyhow::Result<ExitCode> {
         std::io::stdout().lock().write_all(&line)
     };
     let said = match prepare::run(&job, &mut tell).await {
-        Err(why) if why == prepare::BUSY => return Ok(fail(3, &anyhow::Error::msg(why))),
-        said => said.map_err(anyhow::Error::msg)?,
+        Ok(said) => said,
+        Err(why @ Failure::Busy) => return Ok(fail(3, &why.into())),
+        Err(why @ Failure::Away(_)) => return Ok(fail(5, &why.into())),
+        Err(why @ Failure::File(_)) => return Err(why.into()),
     };
     tell(&said).context("nobody listens")?;
     Ok(ExitCode::SUCCESS)

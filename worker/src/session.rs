@@ -9,6 +9,7 @@ use crate::programme::{self, Found, Programme};
 use crate::report::Report;
 use crate::source::admission::Admission;
 use crate::source::child::Tools;
+use crate::source::known::Known;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::source::slate::Slate;
@@ -122,7 +123,7 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
         None
     });
     let admission = Admission::new(&spec.cache_dir, spec.prepares);
-    Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission }
+    Opener { tools, alive, objects, known: Known::default(), cache_dir: spec.cache_dir.clone(), admission }
 }
 
 fn wants_uniform(destinations: &[DestinationSpec]) -> bool {

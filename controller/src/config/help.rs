@@ -17,6 +17,9 @@ stream-controller: keeps live channels on the air. Configured by environment var
   STORAGE_ACCOUNT_ID   for r2: the account id (or STORAGE_ENDPOINT)
   STORAGE_ENDPOINT     for s3: https://... of the service, unless it is AWS
   STORAGE_REGION       for s3: the region (auto for r2)
+  STORAGE_LINK_TTL_S   how long a signed link to an object is valid, s, 60 to 604800 (86400)
+  STORAGE_PREPARED_PREFIX
+                       folder of the bucket for prepared files, such as prepared/; other hosts find them there (none)
   CACHE_BYTES          copies of bucket media kept on this disk, such as 20GB; 0 keeps none
                        (10GB, or half of the free disk if that is less)
   CACHE_BYTES_PER_S    how fast they are fetched, such as 5MB; 0 is no limit (0)
@@ -30,6 +33,9 @@ stream-controller: keeps live channels on the air. Configured by environment var
   MASTER_KEY           64 hexadecimal digits that seal stream keys (STATE_DIR/master.key, made when missing)
   WORKER_PATH          the worker program (stream-worker beside this one)
   PREPARE              on or off (on): files that do not fit their channel are prepared once
+  PREPARE_LOUDNESS_LUFS
+                       how loud prepared files become, -31 to -5 (-14)
+  PREPARE_PEAK_DBTP    and their highest true peak, -9 to -1 (-1)
   PREPARE_PART_SECONDS an interrupted preparation loses at most this much of a file, 2 to 3600 (60)
   LOG_LEVEL            trace, debug, info, warn, error (info)
   LOG_FORMAT           text or json (text)

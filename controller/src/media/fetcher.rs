@@ -2,6 +2,7 @@
 //! owns the retries. It never gives up, and it makes way for what is needed sooner.
 
 use super::library::Library;
+use super::results;
 use super::tally::Playing;
 use super::wants::{self, Line};
 use super::{Fetching, Media};
@@ -9,7 +10,8 @@ use crate::supervisor::Handle;
 use crate::supervisor::brief;
 use crate::wishes::Wishes;
 use state::ids::{ChannelId, Ulid};
-use std::collections::{BTreeMap, HashMap};
+use state::phase::Wish;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,23 +89,27 @@ impl Fetcher {
 
     pub(super) async fn run(mut self) {
         let looking = self.sight.clone();
-        tokio::join!(looking.count_openings(), async {
+        let fetching = async {
             loop {
                 let wait = self.step().await;
                 tokio::time::sleep(wait).await;
             }
-        });
+        };
+        match looking.library.is_bucket() {
+            true => drop(tokio::join!(looking.count_openings(), fetching)),
+            false => fetching.await,
+        }
     }
 
     /// Fetches what is needed next. Gives how long to wait before the next step.
     async fn step(&mut self) -> Duration {
-        self.show_usage();
+        self.keep_to_the_budget();
         self.refused.retain(|_, until| *until > Instant::now());
         let mark = (self.sight.mark(), self.refused.len());
         if self.idle.as_ref() == Some(&mark) {
             return LOOK_EVERY;
         }
-        let wants = self.sight.wants(&self.refused);
+        let wants = self.sight.wants(&self.refused, &prepared_of(self.cache.shelf()));
         let next = match self.cache.shelf().next(&wants) {
             Ok(next) => next.cloned(),
             Err(error) => return self.stuck(&error.to_string()),
@@ -175,19 +181,40 @@ impl Fetcher {
         shown.alert = alert;
     }
 
-    fn show_usage(&self) {
-        let Ok(held) = self.cache.shelf().held() else { return };
-        let Usage { bytes, files } = Usage::of(&held);
+    /// What was prepared may be too much. What is in use stays, and [`Media::full`] says so.
+    fn keep_to_the_budget(&self) {
+        let Some(usage) = self.usage() else { return };
+        let budget = self.cache.shelf().budget();
+        let over = budget > 0 && usage.bytes > budget;
+        if over {
+            let wants = self.sight.wants(&self.refused, &prepared_of(self.cache.shelf()));
+            if let Err(error) = self.cache.trim(&wants) {
+                tracing::warn!(%error, "what is too much in the cache cannot be removed");
+            }
+        }
+        let usage = if over { self.usage().unwrap_or(usage) } else { usage };
         let mut shown = self.sight.media.shown();
-        (shown.cache.used, shown.cache.files) = (bytes, files);
+        (shown.cache.used, shown.cache.files) = (usage.bytes, usage.files);
+        (shown.cache.prepared_bytes, shown.cache.prepared_files) =
+            (usage.prepared_bytes, usage.prepared_files);
     }
+
+    fn usage(&self) -> Option<Usage> {
+        self.cache.shelf().held().ok().map(|held| Usage::of(&held))
+    }
+}
+
+/// The names of prepared files.
+fn prepared_of(shelf: &Shelf) -> HashSet<String> {
+    let held = shelf.held().unwrap_or_default().into_iter();
+    held.filter(|held| held.prepared).map(|held| held.name).collect()
 }
 
 /// Ends when something that is needed soon is missing, and `file` is not needed as soon.
 async fn overtaken(sight: Sight, shelf: Shelf, refused: HashMap<MediaFile, Instant>, file: &MediaFile) {
     loop {
         tokio::time::sleep(THINK_EVERY).await;
-        let wants = sight.wants(&refused);
+        let wants = sight.wants(&refused, &prepared_of(&shelf));
         let near = |file: &MediaFile| wants.files[..wants.near].contains(file);
         if let Ok(Some(next)) = shelf.next(&wants)
             && next != file
@@ -211,19 +238,29 @@ impl Sight {
         (Arc::as_ptr(&self.library.known_files()) as usize, channels.collect())
     }
 
-    /// What the running channels will play.
-    fn wants(&self, refused: &HashMap<MediaFile, Instant>) -> Wants {
+    /// What the running channels will play; `held` are the names of what was prepared.
+    fn wants(&self, refused: &HashMap<MediaFile, Instant>, held: &HashSet<String>) -> Wants {
         let files = self.library.known_files();
-        let lines = self.wishes.all().into_iter().filter_map(|wish| {
-            let seen = self.supervisor.sight(&wish.id).filter(|seen| seen.alive)?;
-            let beat = seen.beat.as_deref();
-            let on_air = beat.and_then(|beat| beat.item.as_ref());
-            let begins = seen.state.cursor.as_ref().map(|cursor| &cursor.item);
-            let item = on_air.map(|item| &item.id).or(begins);
+        let (mut lines, mut prepared) = (Vec::new(), HashSet::new());
+        for wish in self.wishes.all() {
+            let seen = self.supervisor.sight(&wish.id).filter(|seen| seen.alive);
+            if seen.is_none() && wish.wish != Wish::On {
+                continue;
+            }
             let items = brief::items_of(&wish, &self.library, &files);
-            Some(Line::new(&wish, items, item, on_air.map_or("", |item| &item.source)))
-        });
-        wants::order(&lines.collect::<Vec<Line>>(), |file| refused.contains_key(file))
+            let beat = seen.as_ref().and_then(|seen| seen.beat.as_deref());
+            let profile = wish.profile.as_ref().or(beat.and_then(|beat| beat.profile.as_ref()));
+            let used = results::used(&items, profile, held);
+            prepared.extend(used.names);
+            if let Some(seen) = &seen {
+                let on_air = beat.and_then(|beat| beat.item.as_ref());
+                let begins = seen.state.cursor.as_ref().map(|cursor| &cursor.item);
+                let item = on_air.map(|item| &item.id).or(begins);
+                let line = Line::new(&wish, items, item, on_air.map_or("", |item| &item.source));
+                lines.push(Line { prepared: used.items, ..line });
+            }
+        }
+        Wants { prepared, ..wants::order(&lines, |file| refused.contains_key(file)) }
     }
 
     /// Counts what workers open, as their heartbeats tell.

@@ -6,6 +6,7 @@
 pub mod amount;
 mod fetcher;
 pub mod library;
+mod results;
 mod tally;
 mod wants;
 
@@ -21,7 +22,7 @@ use state::ids::ChannelId;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use storage::cache::{Cache, free_bytes, usage};
+use storage::cache::{Cache, Shelf, Usage, free_bytes, usage};
 
 /// Most bytes of copies, unless told otherwise, if half of the free disk is more.
 const USUAL_BUDGET: u64 = 10_000_000_000;
@@ -33,10 +34,14 @@ pub struct CacheShown {
     pub enabled: bool,
     /// Most bytes that are kept.
     pub budget: u64,
-    /// Bytes that are kept, parts included.
+    /// Bytes that are kept, parts and prepared files included.
     pub used: u64,
     /// Whole copies.
     pub files: usize,
+    /// Prepared files that count in the budget, and their bytes.
+    pub prepared_files: usize,
+    /// Bytes.
+    pub prepared_bytes: u64,
     /// What is being fetched.
     pub fetching: Option<Fetching>,
     /// Bytes that were fetched since the controller started.
@@ -67,6 +72,8 @@ struct Shown {
     channels: BTreeMap<ChannelId, Counts>,
     /// What someone must do something about.
     alert: Option<String>,
+    /// Where the copies are, once they are kept.
+    shelf: Option<Shelf>,
 }
 
 /// What others may see of the cache.
@@ -89,12 +96,22 @@ impl Media {
         self.shown().alert.clone()
     }
 
+    /// Why nothing more can be prepared at the moment: what was prepared fills the budget. What of it is not in use is
+    /// removed before long. Reads the disk.
+    pub fn full(&self) -> Option<String> {
+        let shelf = self.shown().shelf.clone()?;
+        let used = Usage::of(&shelf.held().ok()?).prepared_bytes;
+        let full = shelf.budget() > 0 && used >= shelf.budget();
+        full.then(|| "the files that were prepared fill the cache; raise CACHE_BYTES".to_owned())
+    }
+
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Begins to keep copies, where media are in a bucket.
+/// Begins to keep copies, where media are in a bucket, and to hold what is prepared to the budget. Where media are
+/// files there is a budget only if somebody gave one.
 ///
 /// # Errors
 /// The cache folder cannot be used, or the thread cannot be started.
@@ -105,15 +122,17 @@ pub fn start(
     supervisor: Handle,
 ) -> anyhow::Result<Media> {
     let media = Media::default();
-    if !library.is_bucket() {
+    if !library.is_bucket() && config.cache_bytes.unwrap_or(0) == 0 {
         return Ok(media);
     }
     let folder = config.state_dir.join("cache");
     let budget = config.cache_bytes.map_or_else(|| usual_budget(&folder), Ok)?;
+    let enabled = budget > 0 && library.is_bucket();
     let bucket = &library.settings().bucket;
     let cache = Cache::open(&folder, bucket, budget, config.cache_bytes_per_s).context("open the cache")?;
-    media.shown().cache = CacheShown { enabled: budget > 0, budget, ..CacheShown::default() };
-    tracing::info!(budget = amount::words(budget), "copies of media are kept");
+    media.shown().shelf = Some(cache.shelf().clone());
+    media.shown().cache = CacheShown { enabled, budget, ..CacheShown::default() };
+    tracing::info!(budget = amount::words(budget), enabled, "the cache is open");
     let fetcher = fetcher::Fetcher::new(
         cache,
         library,

@@ -22,13 +22,16 @@ pub(super) struct Line {
     pub linked: bool,
     /// Whether there is a next round.
     pub looped: bool,
+    /// Items that are played from what was prepared: their originals are not needed.
+    pub prepared: HashSet<Ulid>,
 }
 
 impl Line {
     /// A channel that plays `items`, seen at `item`, whose bytes come from `source`.
     pub(super) fn new(wish: &StreamConfig, items: Vec<ItemSpec>, item: Option<&Ulid>, source: &str) -> Self {
         let at = item.and_then(|id| items.iter().position(|item| item.id == *id));
-        Self { at: at.unwrap_or(0), linked: at.is_some() && source == "bucket", items, looped: wish.looped }
+        let linked = at.is_some() && source == "bucket";
+        Self { at: at.unwrap_or(0), linked, items, looped: wish.looped, prepared: HashSet::new() }
     }
 
     /// Its items in the order in which copies of them are needed.
@@ -41,6 +44,7 @@ impl Line {
             let current = order.remove(0);
             order.extend(self.looped.then_some(current));
         }
+        order.retain(|item| !self.prepared.contains(&item.id));
         order
     }
 }
@@ -113,6 +117,13 @@ mod tests {
         let wants = order(&[line("abcde", 'a', "cache", true)], |file| file.key == "b");
         let keys: String = wants.files.iter().map(|file| file.key.as_str()).collect();
         assert_eq!((keys.as_str(), wants.near), ("acde", 2));
+    }
+
+    #[test]
+    fn the_original_of_what_was_prepared_is_not_needed() {
+        let mut line = line("abcd", 'b', "bucket", true);
+        line.prepared = [Ulid::from_text("c")].into();
+        assert_eq!(told(&[line]), ("dab".into(), 3));
     }
 
     #[test]

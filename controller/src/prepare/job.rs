@@ -30,6 +30,8 @@ pub enum Outcome {
     Failed(String),
     /// The process died, which says nothing about the file.
     Died(String),
+    /// The file must wait: the bucket is away, or there is no room.
+    Later(String),
     /// The controller ends.
     Left,
 }
@@ -121,7 +123,8 @@ async fn end(child: &mut Child) {
     }
 }
 
-/// Exit code 1 says that the file cannot be prepared; every other bad end says nothing about the file.
+/// Exit code 1 says that the file cannot be prepared and 5 that the bucket is away; every other bad end says nothing
+/// about the file.
 fn judge(status: Option<ExitStatus>, last: Option<Said>, words: &str) -> Outcome {
     let line = words.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let line = line.strip_prefix("stream-worker: ").unwrap_or(line);
@@ -134,6 +137,7 @@ fn judge(status: Option<ExitStatus>, last: Option<Said>, words: &str) -> Outcome
             _ => Outcome::Died("the job ended without a result".to_owned()),
         },
         Some(status) if status.code() == Some(1) => Outcome::Failed(line),
+        Some(status) if status.code() == Some(5) => Outcome::Later(line),
         Some(status) => Outcome::Died(match status.signal() {
             Some(signal) => format!("the job was ended by signal {signal}"),
             None => with(format!("the job ended with code {}", status.code().unwrap_or_default())),
@@ -147,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_exit_code_1_blames_the_file() {
+    fn only_exit_code_1_blames_the_file_and_5_the_bucket() {
         let status = |raw| Some(ExitStatus::from_raw(raw));
         let ready = || Some(Said::Ready { name: "n".into(), reason: "was HEVC".into() });
         assert_eq!(judge(status(0), ready(), ""), Outcome::Ready("was HEVC".into()));
@@ -157,6 +161,7 @@ mod tests {
             judge(status(1 << 8), ready(), said),
             Outcome::Failed("breaks off after 3.8 s of 9.0 s".into())
         );
+        assert_eq!(judge(status(5 << 8), None, "stream-worker: x\n"), Outcome::Later("x".into()));
         assert!(matches!(judge(status(3 << 8), None, said), Outcome::Died(_)));
         assert!(matches!(judge(status(9), None, said), Outcome::Died(_)));
         assert!(matches!(judge(None, ready(), said), Outcome::Died(_)));

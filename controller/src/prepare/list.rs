@@ -14,6 +14,8 @@ use std::time::Duration;
 const MOST: usize = 10_000;
 /// Waits after a process that died, s. Then the file counts as failed.
 const WAITS_S: [i64; 3] = [30, 60, 120];
+/// Wait while the bucket is away or there is no room, s. That is not the file's fault and has no end.
+const LATER_S: i64 = 60;
 
 /// A file that someone wants prepared.
 #[derive(Debug, Clone)]
@@ -123,6 +125,11 @@ impl List {
         !self.entries.iter().any(|entry| entry.is_about(wanted))
     }
 
+    /// Whether a file is known to be prepared.
+    pub fn is_ready(&self, wanted: &Wanted) -> bool {
+        self.entries.iter().any(|entry| entry.is_about(wanted) && entry.state == State::Ready)
+    }
+
     /// Puts a file on the list, or finds it there. `None` when the list is full of files that wait.
     pub fn want(&mut self, wanted: Wanted, now: Timestamp) -> Option<Entry> {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_about(&wanted)) {
@@ -211,13 +218,15 @@ impl Entry {
 
     /// | state \ asked by | a person | nobody |
     /// |---|---|---|
-    /// | waiting, running | stays | stays |
+    /// | waiting | its turn comes at once | stays |
+    /// | running | stays | stays |
     /// | ready, failed, fits | waits again | stays |
     ///
     /// A job whose result is there already ends at once.
     fn want_again(&mut self, wanted: &Wanted, now: Timestamp) {
         let louder = wanted.loudness && !self.loudness;
         self.loudness |= wanted.loudness;
+        self.not_before = self.not_before.filter(|_| !wanted.asked);
         if self.state.is_over() && (wanted.asked || louder) {
             let loudness = self.loudness;
             *self = Self { loudness, ..Self::new(wanted.clone(), now) };
@@ -246,6 +255,11 @@ impl Entry {
                 self.died += 1;
                 self.not_before = wait.map(|s| now + jiff::SignedDuration::from_secs(s));
                 if wait.is_some() { State::Waiting } else { State::Failed }
+            }
+            Outcome::Later(why) => {
+                self.error = Some(why);
+                self.not_before = Some(now + jiff::SignedDuration::from_secs(LATER_S));
+                State::Waiting
             }
             Outcome::Left => State::Waiting,
         };
@@ -323,6 +337,20 @@ mod tests {
         let entry = take(&mut list, s);
         list.ended(&entry, Outcome::Died("signal 9".into()), at(s));
         assert_eq!(list.entries()[0].state, State::Failed);
+    }
+
+    #[test]
+    fn a_file_waits_for_a_bucket_that_is_away_as_long_as_it_takes() {
+        let mut list = List::default();
+        list.want(wanted("a", "1", false), at(0)).unwrap();
+        for n in 0..100 {
+            let entry = take(&mut list, n * LATER_S);
+            list.ended(&entry, Outcome::Later("no route".into()), at(n * LATER_S));
+            assert_eq!(list.next(at(n * LATER_S)), Next::Wait(Duration::from_secs(LATER_S as u64)));
+            assert_eq!(list.entries()[0].error.as_deref(), Some("no route"));
+        }
+        list.want(wanted("a", "1", true), at(99 * LATER_S)).unwrap();
+        assert_eq!(take(&mut list, 99 * LATER_S).item.key, "a", "whoever asks need not wait");
     }
 
     #[test]

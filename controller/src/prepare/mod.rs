@@ -9,6 +9,7 @@ pub mod list;
 mod watch;
 
 use crate::config::Config;
+use crate::media::Media;
 use crate::supervisor::Handle as Supervisor;
 use crate::supervisor::brief::Briefing;
 use crate::wishes::Wishes;
@@ -35,6 +36,8 @@ pub struct Handle {
 struct Shared {
     file: PathBuf,
     list: Mutex<List>,
+    /// Held by whoever writes the file: requests, the watch and the work all save.
+    saving: tokio::sync::Mutex<()>,
     /// There is something new to do.
     news: Notify,
     /// The controller ends.
@@ -49,6 +52,7 @@ pub struct Preparer {
     wishes: Arc<Wishes>,
     briefing: Arc<Briefing>,
     supervisor: Supervisor,
+    media: Media,
 }
 
 /// Loads the list.
@@ -60,18 +64,20 @@ pub fn open(
     wishes: Arc<Wishes>,
     briefing: Arc<Briefing>,
     supervisor: Supervisor,
+    media: Media,
 ) -> anyhow::Result<(Preparer, Handle)> {
     let file = config.state_dir.join("prepare.json");
     let list = load(&file)?;
     let shared = Shared {
         file,
         list: Mutex::new(list),
+        saving: tokio::sync::Mutex::default(),
         news: Notify::new(),
         leave: Notify::new(),
         leaving: AtomicBool::new(false),
     };
     let handle = Handle { shared: Arc::new(shared) };
-    Ok((Preparer { handle: handle.clone(), config, wishes, briefing, supervisor }, handle))
+    Ok((Preparer { handle: handle.clone(), config, wishes, briefing, supervisor, media }, handle))
 }
 
 fn load(file: &std::path::Path) -> anyhow::Result<List> {
@@ -117,6 +123,7 @@ impl Handle {
     }
 
     async fn save(&self) -> std::io::Result<()> {
+        let _turn = self.shared.saving.lock().await;
         let text = serde_json::to_vec_pretty(&*self.lock()).map_err(std::io::Error::other)?;
         let file = self.shared.file.clone();
         crate::off_thread(move || atomic::replace(&file, &text)).await
@@ -150,7 +157,7 @@ impl Preparer {
         let wanted = watch::wanted(&self.wishes, &self.supervisor, &self.briefing).await;
         let new: Vec<_> = {
             let list = self.handle.lock();
-            wanted.into_iter().filter(|wanted| list.is_news(wanted)).collect()
+            wanted.into_iter().filter_map(|wanted| self.needed(&list, wanted)).collect()
         };
         if new.is_empty() {
             return;
@@ -161,6 +168,17 @@ impl Preparer {
         if let Err(error) = self.handle.want(new).await {
             tracing::error!(%error, "the list of files to prepare cannot be saved");
         }
+    }
+
+    /// What is not known yet, and what was prepared but is not there any more: the cache had no room for it, or
+    /// somebody has removed it.
+    fn needed(&self, list: &List, wanted: Wanted) -> Option<Wanted> {
+        if list.is_news(&wanted) {
+            return Some(wanted);
+        }
+        let gone = || prepared::look(&self.briefing.cache_dir(), &wanted.item, &wanted.profile).is_none();
+        let again = list.is_ready(&wanted) && gone();
+        again.then_some(Wanted { asked: true, ..wanted })
     }
 
     async fn work(&self) {
@@ -184,20 +202,30 @@ impl Preparer {
     }
 
     async fn prepare(&self, entry: Entry) {
-        let job = self.job(&entry);
-        tracing::info!(channel.id = %entry.channel, item.key = %entry.item.key, "preparing");
         self.handle.save_or_tell().await;
-        let progress = |said: &prepared::Said| self.handle.lock().said(&entry, said);
-        let outcome = job::run(&self.config, &job, progress, &self.handle.shared.leave).await;
+        let outcome = match self.media.full() {
+            Some(why) => Outcome::Later(why),
+            None => self.run_job(&entry).await,
+        };
         match &outcome {
             Outcome::Ready(reason) => tracing::info!(item.key = %entry.item.key, reason, "prepared"),
             Outcome::Fits(reason) => tracing::info!(item.key = %entry.item.key, reason, "nothing to prepare"),
             Outcome::Failed(why) => tracing::warn!(item.key = %entry.item.key, why, "cannot be prepared"),
+            // Said once, not every minute.
+            Outcome::Later(why) if entry.error.as_ref() == Some(why) => {}
+            Outcome::Later(why) => tracing::warn!(item.key = %entry.item.key, why, "preparing waits"),
             Outcome::Died(why) => tracing::warn!(item.key = %entry.item.key, why, "preparing broke off"),
             Outcome::Left => {}
         }
         self.handle.lock().ended(&entry, outcome, state::now());
         self.handle.save_or_tell().await;
+    }
+
+    async fn run_job(&self, entry: &Entry) -> Outcome {
+        let job = self.job(entry);
+        tracing::info!(channel.id = %entry.channel, item.key = %entry.item.key, "preparing");
+        let progress = |said: &prepared::Said| self.handle.lock().said(entry, said);
+        job::run(&self.config, &job, progress, &self.handle.shared.leave).await
     }
 
     fn job(&self, entry: &Entry) -> prepared::Job {
@@ -210,7 +238,7 @@ impl Preparer {
             ffprobe: tools.ffprobe,
             storage: self.briefing.storage(),
             tls_ca_file: self.config.tls_ca_file.clone(),
-            loudness: prepared::LoudnessTarget::default(),
+            loudness: self.config.loudness,
             even_if_it_fits: entry.loudness,
             part_s: self.config.prepare_part_s,
         }

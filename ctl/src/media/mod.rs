@@ -4,7 +4,6 @@ mod delete;
 mod list;
 mod prepare;
 mod probe;
-mod redirect;
 mod upload;
 
 use crate::args::Media;

@@ -1,21 +1,21 @@
 //! `streamctl media probe`: what ffprobe says of a file in storage, and what a worker would do with it.
 
-use super::redirect::Redirect;
 use super::{Failure, Report};
 use crate::environment::Surroundings;
 use crate::{Outcome, show};
 use serde::Serialize;
+use state::ids::Ulid;
 use state::profile::Profile;
-use state::storage::Provider;
-use state::wire::Making;
-use std::ffi::OsString;
-use std::io::Write;
+use state::wire::{ItemSpec, Making, MediaAt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-use storage::{LINK_VALID, MediaFile, Storage};
+use storage::{MediaFile, Storage};
+use stream_worker::source::child::{self, Tools};
+use stream_worker::source::object::{self, Input, Objects};
 use stream_worker::source::probe::MediaInfo;
-use stream_worker::source::{child, probe, recipe};
-use tempfile::NamedTempFile;
+use stream_worker::source::{probe, recipe};
+use tempfile::TempDir;
 
 /// Longest time for one look at a file.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -24,8 +24,9 @@ const MOST: usize = 4 * 1024 * 1024;
 /// Longest distance of keyframes in a picture that is copied, ms.
 const LONGEST_DISTANCE_MS: u64 = 4_000;
 
-/// Where the system keeps its certificates in one file.
-const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// What is asked of the picture's first 30 s.
+const PACKETS: &str =
+    "-v error -select_streams v:0 -show_entries packet=pts_time,flags -read_intervals %+30 -of csv=p=0";
 
 #[derive(Serialize)]
 struct Probed {
@@ -62,48 +63,67 @@ struct Audio {
 }
 
 pub(super) async fn run(storage: &Storage, around: &Surroundings, keys: &[String], json: bool) -> Outcome {
-    let bundle = match certificates(around) {
-        Ok(bundle) => bundle,
-        Err(error) => {
-            show::error(&format!("TLS_CA_FILE: {error}"));
+    let desk = match Desk::open(storage, around).await {
+        Ok(desk) => desk,
+        Err(why) => {
+            show::error(&why);
             return Outcome::Misused;
         }
     };
     let mut report = Report::new(json);
     for key in keys {
-        let result = look(storage, around, bundle.as_ref().map(NamedTempFile::path), key).await;
+        let result = desk.look(key).await;
         report.add(key, result, |done| words(key, done));
     }
     report.end()
 }
 
-async fn look(
-    storage: &Storage,
-    around: &Surroundings,
-    bundle: Option<&Path>,
-    key: &str,
-) -> Result<Probed, Failure> {
-    let media = storage.stat(key).await?;
-    let link = storage.stream_url(key, LINK_VALID).await?;
-    let local = around.storage.provider == Provider::Local;
-    let (_redirect, input) = if local {
-        (None, local_input(Path::new(link.expose())))
-    } else {
-        let redirect = Redirect::to(link).await.map_err(|error| unreadable(key, &error.to_string()))?;
-        let input = linked_input(&redirect.address, bundle);
-        (Some(redirect), input)
-    };
-    let shape = probe::QUESTION.into_iter().map(OsString::from);
-    let info = ask(around, key, shape, &input).await?;
-    let info = probe::parse(&info).map_err(|why| unreadable(key, &why))?;
-    let packets = words_of(
-        "-v error -select_streams v:0 -show_entries packet=pts_time,flags -read_intervals %+30 -of csv=p=0",
-    );
-    let distance = match &info.video {
-        Some(_) => longest_distance(&String::from_utf8_lossy(&ask(around, key, packets, &input).await?)),
-        None => None,
-    };
-    Ok(judged(media, info, distance))
+/// What it takes to look at files as a worker does.
+struct Desk<'a> {
+    storage: &'a Storage,
+    folder: &'a Path,
+    tools: Tools,
+    objects: Option<Arc<Objects>>,
+    /// For certificates.
+    _scratch: TempDir,
+}
+
+impl<'a> Desk<'a> {
+    async fn open(storage: &'a Storage, around: &'a Surroundings) -> Result<Self, String> {
+        let scratch = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+        let objects = Objects::of(&around.storage, around.tls_ca_file.as_deref(), scratch.path()).await?;
+        let tools = Tools { ffmpeg: "ffmpeg".into(), ffprobe: around.ffprobe.clone() };
+        let folder = &around.storage.local_dir;
+        Ok(Self { storage, folder, tools, objects, _scratch: scratch })
+    }
+
+    async fn look(&self, key: &str) -> Result<Probed, Failure> {
+        let media = self.storage.stat(key).await?;
+        let unreadable = |why: String| unreadable(key, &why);
+        if media.size == 0 {
+            return Err(unreadable("is empty (0 bytes)".to_owned()));
+        }
+        let at = match &self.objects {
+            Some(_) => MediaAt::Object { size: media.size },
+            None => MediaAt::Path(self.folder.join(key)),
+        };
+        let content = media.content.clone();
+        let item = ItemSpec { id: Ulid::from_text(key), key: key.to_owned(), at, content };
+        let input = object::input_of(&item, self.objects.as_ref()).await.map_err(unreadable)?;
+        let info = probe::probe_input(&self.tools, &input).await.map_err(unreadable)?;
+        let distance = match &info.video {
+            Some(_) => self.longest_distance(&input).await.map_err(unreadable)?,
+            None => None,
+        };
+        Ok(judged(media, info, distance))
+    }
+
+    async fn longest_distance(&self, input: &Input) -> Result<Option<u64>, String> {
+        let mut command = child::command(&self.tools.ffprobe, &self.tools.secrets_free_environment());
+        command.args(PACKETS.split(' ')).args(input.arguments());
+        let packets = child::answer(command, DEADLINE, MOST).await?;
+        Ok(longest_distance(&String::from_utf8_lossy(&packets)))
+    }
 }
 
 fn judged(media: MediaFile, info: MediaInfo, distance: Option<u64>) -> Probed {
@@ -170,60 +190,8 @@ fn sound(audio: &Audio) -> String {
     format!("{} {} {} Hz, {} channels", audio.codec, audio.profile, audio.sample_rate, audio.channels)
 }
 
-async fn ask(
-    around: &Surroundings,
-    key: &str,
-    question: impl Iterator<Item = OsString>,
-    input: &[OsString],
-) -> Result<Vec<u8>, Failure> {
-    let environment = [("PATH", OsString::from("/usr/local/bin:/usr/bin:/bin")), ("LC_ALL", "C".into())];
-    let mut command = child::command(&around.ffprobe, &environment);
-    command.args(question).args(input);
-    child::answer(command, DEADLINE, MOST).await.map_err(|why| unreadable(key, &why))
-}
-
 fn unreadable(key: &str, why: &str) -> Failure {
     Failure { code: "unreadable", words: format!("{key:?}: {why}") }
-}
-
-fn local_input(path: &Path) -> Vec<OsString> {
-    let mut list: Vec<OsString> = child::INPUT_LIMITS.map(OsString::from).to_vec();
-    list.extend(words_of("-protocol_whitelist file -i"));
-    list.push(child::file_argument(path));
-    list
-}
-
-/// Of two equal options the later one counts.
-fn linked_input(address: &str, bundle: Option<&Path>) -> Vec<OsString> {
-    let mut list: Vec<OsString> = child::INPUT_LIMITS.map(OsString::from).to_vec();
-    list.extend(words_of("-protocol_whitelist http,https,tcp,tls -rw_timeout 10000000"));
-    if let Some(bundle) = bundle {
-        list.extend(words_of("-tls_verify 1 -ca_file"));
-        list.push(bundle.into());
-    }
-    list.extend(["-i".into(), address.into()]);
-    list
-}
-
-/// FFmpeg trusts the certificates of one file and checks nothing unless told to: the system's and our own together,
-/// when the bucket is reached over TLS.
-fn certificates(around: &Surroundings) -> std::io::Result<Option<NamedTempFile>> {
-    let storage = &around.storage;
-    if storage.provider == Provider::Local || storage.endpoint.starts_with("http://") {
-        return Ok(None);
-    }
-    let mut all = std::fs::read(SYSTEM_BUNDLE).unwrap_or_default();
-    if let Some(own) = &around.tls_ca_file {
-        all.push(b'\n');
-        all.extend(std::fs::read(own)?);
-    }
-    let mut file = NamedTempFile::new()?;
-    file.write_all(&all)?;
-    Ok(Some(file))
-}
-
-fn words_of(text: &str) -> impl Iterator<Item = OsString> {
-    text.split(' ').map(OsString::from).collect::<Vec<_>>().into_iter()
 }
 
 /// The longest way from one keyframe to the next, or to the last packet, in ms, from lines `time,flags`.

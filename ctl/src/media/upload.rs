@@ -31,6 +31,10 @@ pub(super) async fn run(
             return Outcome::Misused;
         }
     };
+    if let Some((_, key)) = planned.iter().find(|(_, key)| storage.is_prepared(key)) {
+        show::error(&format!("{key:?} would never be played: STORAGE_PREPARED_PREFIX is for prepared files"));
+        return Outcome::Misused;
+    }
     let mut report = Report::new(json);
     for (file, key) in &planned {
         let result = upload(storage, file, key, skip_existing).await.map_err(Failure::from);

@@ -3,11 +3,11 @@
 //! It writes to the disk where it is called: run it on a thread that nobody waits for.
 
 use super::part::{After, Finished, Object, Part};
-use super::plan;
+use super::plan::{self, Plan};
 use super::shelf::{self, Held, Shelf, Usage};
 use super::{FOLDER, Speed, whole};
 use crate::{MediaFile, Storage, StorageError};
-use state::atomic;
+use state::{atomic, prepared};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -95,6 +95,16 @@ pub struct Wants {
     pub files: Vec<MediaFile>,
     /// How many of the first must be here in time.
     pub near: usize,
+    /// Prepared files that will be played, by their names, or by what the names of all results of a file begin with.
+    pub prepared: HashSet<String>,
+}
+
+impl Wants {
+    /// Whether this stays whatever happens.
+    pub fn keeps(&self, held: &Held) -> bool {
+        let of_file = held.name.split('-').next().unwrap_or_default();
+        held.prepared && (self.prepared.contains(&held.name) || self.prepared.contains(of_file))
+    }
 }
 
 /// The cache of one bucket.
@@ -128,18 +138,34 @@ impl Cache {
         let lock = lock(&folder)?;
         shelf::tidy(&folder).map_err(broken)?;
         let cache = Self {
-            shelf: Shelf { folder, bucket: bucket.to_owned(), budget: budget_bytes },
+            shelf: Shelf {
+                folder,
+                prepared: prepared::folder(cache_dir),
+                bucket: bucket.to_owned(),
+                budget: budget_bytes,
+            },
             speed: Speed::new(bytes_per_s),
             sure: HashSet::new(),
             doubted: None,
             tags_are_md5: true,
             _lock: lock,
         };
-        let held = cache.held()?;
+        // Which of the prepared files will be played is not known yet.
+        let held: Vec<Held> = cache.held()?.into_iter().filter(|held| !held.prepared).collect();
         let used: u64 = held.iter().map(|held| held.bytes).sum();
-        let plan = cache.shelf.plan(&[], 0);
+        let plan = Plan { wants: &[], near: 0, budget: budget_bytes };
         cache.remove(&plan::victims(&held, &plan, "", used.saturating_sub(budget_bytes)))?;
         Ok(cache)
+    }
+
+    /// Removes what is more than the budget, because something was prepared. Returns how many bytes.
+    ///
+    /// # Errors
+    /// [`CacheError::Folder`].
+    pub fn trim(&self, wants: &Wants) -> Result<u64, CacheError> {
+        let (held, budget) = self.shelf.movable(self.held()?, wants);
+        let used: u64 = held.iter().map(|held| held.bytes).sum();
+        self.free(&held, budget, "", wants, used.saturating_sub(budget))
     }
 
     /// What it holds, for looking only.
@@ -256,14 +282,14 @@ impl Cache {
 
     /// Removes what is in the way of the budget and of the disk.
     fn make_room(&self, object: &Object, wants: &Wants) -> Result<(), CacheError> {
-        let held = self.held()?;
+        let (held, budget) = self.shelf.movable(self.held()?, wants);
         let used: u64 = held.iter().map(|held| held.bytes).sum();
         let begun = held.iter().find(|held| held.name == object.name()).map_or(0, |held| held.bytes);
         let need = object.size.saturating_sub(begun);
         let free = free_bytes(&self.shelf.folder).map_err(|source| self.broken(source))?;
-        let over_budget = (used + need).saturating_sub(self.shelf.budget);
+        let over_budget = (used + need).saturating_sub(budget);
         let over_disk = (need + RESERVE).saturating_sub(free);
-        let freed = self.free(&held, object, wants, over_budget.max(over_disk))?;
+        let freed = self.free(&held, budget, &object.name(), wants, over_budget.max(over_disk))?;
         if freed < over_budget {
             return Err(CacheError::NoRoom { key: object.key.clone(), missing: over_budget - freed });
         }
@@ -276,13 +302,21 @@ impl Cache {
 
     /// The disk was full although there should have been room: as much again is removed. Returns how much.
     fn give_up_some(&self, object: &Object, wants: &Wants) -> Result<u64, CacheError> {
-        self.free(&self.held()?, object, wants, object.size)
+        let (held, budget) = self.shelf.movable(self.held()?, wants);
+        self.free(&held, budget, &object.name(), wants, object.size)
     }
 
-    fn free(&self, held: &[Held], object: &Object, wants: &Wants, bytes: u64) -> Result<u64, CacheError> {
+    fn free(
+        &self,
+        held: &[Held],
+        budget: u64,
+        fetching: &str,
+        wants: &Wants,
+        bytes: u64,
+    ) -> Result<u64, CacheError> {
         let named = self.shelf.named(wants);
-        let plan = self.shelf.plan(&named, wants.near);
-        let victims = plan::victims(held, &plan, &object.name(), bytes);
+        let plan = Plan { wants: &named, near: wants.near, budget };
+        let victims = plan::victims(held, &plan, fetching, bytes);
         self.remove(&victims)?;
         Ok(victims.iter().map(|held| held.bytes).sum())
     }
@@ -298,7 +332,11 @@ impl Cache {
     fn remove(&self, victims: &[&Held]) -> Result<(), CacheError> {
         for held in victims {
             tracing::debug!(cache.name = held.name, cache.bytes = held.bytes, "evicted");
-            shelf::remove(&self.shelf.folder, held).map_err(|source| self.broken(source))?;
+            let removed = match held.prepared {
+                true => shelf::remove_prepared(&self.shelf.prepared, held),
+                false => shelf::remove(&self.shelf.folder, held),
+            };
+            removed.map_err(|source| self.broken(source))?;
         }
         Ok(())
     }
@@ -318,11 +356,12 @@ impl Cache {
 /// # Errors
 /// Whatever the file system says; a folder that is not there yet is empty.
 pub fn usage(cache_dir: &Path) -> io::Result<Usage> {
-    match shelf::look(&cache_dir.join(FOLDER)) {
-        Ok(held) => Ok(Usage::of(&held)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Usage::default()),
-        Err(error) => Err(error),
-    }
+    let mut held = match shelf::look(&cache_dir.join(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        held => held?,
+    };
+    held.extend(shelf::prepared(&prepared::folder(cache_dir))?);
+    Ok(Usage::of(&held))
 }
 
 /// Bytes on the folder's disk that may be used.

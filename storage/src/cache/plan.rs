@@ -94,7 +94,7 @@ mod tests {
 
     fn held(name: &str, bytes: u64, used_s: u64) -> Held {
         let used = SystemTime::UNIX_EPOCH + Duration::from_secs(used_s);
-        Held { name: name.to_owned(), bytes, used, whole: true }
+        Held { name: name.to_owned(), bytes, used, whole: true, prepared: false }
     }
 
     fn plan(wants: &[Want], near: usize, budget: u64) -> Plan<'_> {

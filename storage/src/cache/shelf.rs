@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A copy, or the part of one.
+/// A copy, the part of one, or a prepared file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// Its name.
@@ -20,15 +20,21 @@ pub struct Held {
     pub used: SystemTime,
     /// Whether it is a copy and not a part.
     pub whole: bool,
+    /// Whether it is what was made of a file once ([`state::prepared`]).
+    pub prepared: bool,
 }
 
 /// How full the folder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Bytes, parts included.
+    /// Bytes, parts and prepared files included.
     pub bytes: u64,
     /// Whole copies.
     pub files: usize,
+    /// Bytes of prepared files.
+    pub prepared_bytes: u64,
+    /// Prepared files.
+    pub prepared_files: usize,
 }
 
 impl Usage {
@@ -36,7 +42,9 @@ impl Usage {
     pub fn of(held: &[Held]) -> Self {
         Self {
             bytes: held.iter().map(|held| held.bytes).sum(),
-            files: held.iter().filter(|held| held.whole).count(),
+            files: held.iter().filter(|held| held.whole && !held.prepared).count(),
+            prepared_bytes: held.iter().filter(|held| held.prepared).map(|held| held.bytes).sum(),
+            prepared_files: held.iter().filter(|held| held.prepared).count(),
         }
     }
 }
@@ -45,6 +53,8 @@ impl Usage {
 #[derive(Debug, Clone)]
 pub struct Shelf {
     pub(super) folder: PathBuf,
+    /// The folder of prepared files.
+    pub(super) prepared: PathBuf,
     pub(super) bucket: String,
     pub(super) budget: u64,
 }
@@ -55,12 +65,24 @@ impl Shelf {
         self.budget
     }
 
-    /// Everything that it holds.
+    /// Everything that it holds, prepared files included. A cache that is off counts none of those.
     ///
     /// # Errors
     /// Whatever the file system says.
     pub fn held(&self) -> io::Result<Vec<Held>> {
-        look(&self.folder)
+        let mut held = look(&self.folder)?;
+        if self.budget > 0 {
+            held.extend(prepared(&self.prepared)?);
+        }
+        Ok(held)
+    }
+
+    /// What may have to go, and what of the budget is left for it: prepared files that are in use stay. To make them
+    /// again would cost more than any copy, and to make them in turns would never end.
+    pub(super) fn movable(&self, mut held: Vec<Held>, wants: &Wants) -> (Vec<Held>, u64) {
+        let kept: u64 = held.iter().filter(|held| wants.keeps(held)).map(|held| held.bytes).sum();
+        held.retain(|held| !wants.keeps(held));
+        (held, self.budget.saturating_sub(kept))
     }
 
     /// Whether a whole copy of this is held. It does not count as used.
@@ -74,16 +96,13 @@ impl Shelf {
     /// Whatever the file system says.
     pub fn next<'a>(&self, wants: &'a Wants) -> io::Result<Option<&'a MediaFile>> {
         let named = self.named(wants);
-        let at = plan::next(&self.held()?, &self.plan(&named, wants.near));
+        let (held, budget) = self.movable(self.held()?, wants);
+        let at = plan::next(&held, &Plan { wants: &named, near: wants.near, budget });
         Ok(at.and_then(|at| wants.files.get(at)))
     }
 
     pub(super) fn named(&self, wants: &Wants) -> Vec<Want> {
         wants.files.iter().map(|file| Want { name: self.object(file).name(), size: file.size }).collect()
-    }
-
-    pub(super) fn plan<'a>(&self, wants: &'a [Want], near: usize) -> Plan<'a> {
-        Plan { wants, near, budget: self.budget }
     }
 
     pub(super) fn object(&self, file: &MediaFile) -> Object {
@@ -106,10 +125,34 @@ pub(super) fn look(folder: &Path) -> io::Result<Vec<Held>> {
         let Ok(meta) = entry.metadata() else { continue };
         if !is_document(&ending) && meta.is_file() {
             let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            found.push(Held { name, bytes: meta.len(), used, whole: ending != PART });
+            found.push(Held { name, bytes: meta.len(), used, whole: ending != PART, prepared: false });
         }
     }
     Ok(found)
+}
+
+/// Prepared files. Their certificates are too small to count; a folder that is not there is empty.
+pub(super) fn prepared(folder: &Path) -> io::Result<Vec<Held>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let file = entry.file_name();
+        let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".mp4")) else { continue };
+        let Ok(meta) = entry.metadata() else { continue };
+        let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        found.push(Held { name: name.to_owned(), bytes: meta.len(), used, whole: true, prepared: true });
+    }
+    Ok(found)
+}
+
+/// Removes a prepared file, its certificate first: without it the file is nothing.
+pub(super) fn remove_prepared(folder: &Path, held: &Held) -> io::Result<()> {
+    gone(fs::remove_file(folder.join(format!("{}.json", held.name))))?;
+    gone(fs::remove_file(folder.join(format!("{}.mp4", held.name))))
 }
 
 /// Removes what a crash left that is nothing: copies without a document or of the wrong length, documents without a

@@ -5,6 +5,7 @@
 //! or of the air, and the original is only ever read.
 
 mod clock;
+mod depot;
 mod join;
 mod loudness;
 mod original;
@@ -17,6 +18,7 @@ mod work;
 
 use crate::source::child::Tools;
 use crate::source::probe::{self, MediaInfo};
+use depot::Depot;
 use picture::Picture;
 use plan::{Plan, plan};
 use sound::Sound;
@@ -25,10 +27,34 @@ use state::wire::Making;
 use std::io;
 use std::path::Path;
 use step::Bench;
+use storage::{Storage, StorageError};
 use work::Work;
 
-/// Why a file cannot be prepared now but perhaps later: another process is at it.
-pub const BUSY: &str = "another process prepares it already";
+/// Why a file was not prepared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It cannot be, in words.
+    #[error("{0}")]
+    File(String),
+    /// Another process is at it.
+    #[error("another process prepares it already")]
+    Busy,
+    /// The bucket is away for now, in words.
+    #[error("{0}")]
+    Away(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::File(why)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        if error.is_worth_retrying() { Self::Away(error.to_string()) } else { Self::File(error.to_string()) }
+    }
+}
 
 /// Whoever listens to a job. An error means that nobody does any more: the job ends then.
 pub type Tell<'a> = &'a mut dyn FnMut(&Said) -> io::Result<()>;
@@ -36,33 +62,73 @@ pub type Tell<'a> = &'a mut dyn FnMut(&Said) -> io::Result<()>;
 /// Prepares one file. Call it from the thread that lives as long as the process.
 ///
 /// # Errors
-/// Why it cannot be done, in words.
-pub async fn run(job: &Job, tell: Tell<'_>) -> Result<Said, String> {
-    if let Some((_, certificate)) = prepared::find(&job.cache_dir, &job.item, &job.profile) {
-        let name = prepared::name(&job.item.key, &job.item.content, &job.profile);
-        return Ok(Said::Ready { name, reason: certificate.reason });
-    }
+/// Why it cannot be done.
+pub async fn run(job: &Job, tell: Tell<'_>) -> Result<Said, Failure> {
     let tools = Tools { ffmpeg: job.ffmpeg.clone(), ffprobe: job.ffprobe.clone() };
     let mut bench = Bench::new(&tools, tell);
+    let bucket = original::bucket(job)?;
+    let depot = Depot::of(job, bucket.as_ref());
+    let said = here(&mut bench, job, bucket.as_ref(), depot.as_ref()).await?;
+    if let (Said::Ready { .. }, Some(depot)) = (&said, &depot) {
+        depot.keep(&mut bench, job).await.map_err(|failure| match failure {
+            Failure::File(why) => Failure::File(format!("is prepared, but not kept in the bucket: {why}")),
+            other => other,
+        })?;
+    }
+    Ok(said)
+}
+
+/// Sees to it that the result is on this machine: it is there, or another host has made it, or it is made.
+async fn here(
+    bench: &mut Bench<'_>,
+    job: &Job,
+    bucket: Option<&Storage>,
+    depot: Option<&Depot<'_>>,
+) -> Result<Said, Failure> {
+    let name = prepared::name(&job.item.key, &job.item.content, &job.profile);
+    let found = prepared::find(&job.cache_dir, &job.item, &job.profile);
+    if let Some((_, found)) = found.filter(|(_, found)| found.is_as_loud_as(job.loudness)) {
+        return Ok(Said::Ready { name, reason: found.reason });
+    }
     let work = Work::enter(job)?;
-    let input = original::original(&mut bench, job, &work).await?;
-    let info = probe::probe(&tools, &input).await?;
+    let taken = match depot {
+        Some(depot) => depot.take(bench, job, &work).await?,
+        None => None,
+    };
+    let certificate = match taken {
+        Some(taken) => taken,
+        None => match made(bench, job, &work, bucket).await? {
+            Ok(made) => made,
+            Err(reason) => {
+                work.clear();
+                return Ok(Said::Fits { reason });
+            }
+        },
+    };
+    work.publish(&certificate)?;
+    Ok(Said::Ready { name, reason: certificate.reason })
+}
+
+/// Makes the result. The inner error says that nothing is to be done, and why.
+async fn made(
+    bench: &mut Bench<'_>,
+    job: &Job,
+    work: &Work,
+    bucket: Option<&Storage>,
+) -> Result<Result<Certificate, String>, Failure> {
+    let input = original::original(bench, job, work, bucket).await?;
+    let info = probe::probe(bench.tools(), &input).await?;
     let original = std::fs::metadata(&input).map_err(|error| format!("cannot be opened: {error}"))?.len();
     let sizes = sizes(job, &info, original);
     bench.largest_file = sizes.largest;
-    let scanned = scan::picture_that_may_be_copied(&mut bench, job, &input, &info).await?;
-    let plan = match plan(&info, job, scanned)? {
-        Ok(plan) => plan,
-        Err(reason) => {
-            work.clear();
-            return Ok(Said::Fits { reason });
+    let scanned = scan::picture_that_may_be_copied(bench, job, &input, &info).await?;
+    match plan(&info, job, scanned)? {
+        Err(reason) => Ok(Err(reason)),
+        Ok(plan) => {
+            work.check_space(sizes.needed)?;
+            Ok(Ok(make(bench, job, work, &input, info, plan).await?))
         }
-    };
-    work.check_space(sizes.needed)?;
-    let certificate = make(&mut bench, job, &work, &input, info, plan).await?;
-    let name = work.name().to_owned();
-    work.publish(&certificate)?;
-    Ok(Said::Ready { name, reason: certificate.reason })
+    }
 }
 
 /// How much a job may write, bytes.
@@ -119,6 +185,7 @@ async fn make(
         frames: scan.frames,
         av_end_skew_ms: (scan.av_end_skew_ms() * 10.0).round() / 10.0,
         loudness: sound.and_then(|sound| sound.loudness),
+        target: job.loudness,
         duration_ms: scan.video_end_ms.max(0) as u64,
         size: std::fs::metadata(&media).map_err(|error| error.to_string())?.len(),
         idr: scan.idr,

@@ -1,5 +1,6 @@
 //! The folder of a job: its parts, a lock against a second job for the same result, and the result's way to its name.
 
+use super::Failure;
 use state::atomic;
 use state::prepared::{self, Certificate, Job};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -23,8 +24,8 @@ impl Work {
     /// Enters the folder of a job, with what an interrupted one has left in it.
     ///
     /// # Errors
-    /// Another process is at it, or the folder cannot be written; in words.
-    pub(super) fn enter(job: &Job) -> Result<Self, String> {
+    /// Another process is at it, or the folder cannot be written.
+    pub(super) fn enter(job: &Job) -> Result<Self, Failure> {
         let all = prepared::folder(&job.cache_dir).join(".work");
         clear_abandoned(&all);
         let name = prepared::name(&job.item.key, &job.item.content, &job.profile);
@@ -35,14 +36,9 @@ impl Work {
         let lock = open.map_err(|error| format!("{}: {error}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { cache: job.cache_dir.clone(), name, folder, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(super::BUSY.to_owned()),
-            Err(TryLockError::Error(error)) => Err(format!("{}: {error}", path.display())),
+            Err(TryLockError::WouldBlock) => Err(Failure::Busy),
+            Err(TryLockError::Error(error)) => Err(format!("{}: {error}", path.display()).into()),
         }
-    }
-
-    /// What the result will be called.
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 
     /// A file in this folder.

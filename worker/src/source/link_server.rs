@@ -242,6 +242,7 @@ mod tests {
             access_key_id: Secret::new("id-of-key"),
             secret_access_key: Secret::new("never-shown"),
             prefix: String::new(),
+            prepared_prefix: String::new(),
             link_ttl_s: valid_s,
         };
         let storage = Storage::open(settings, None).unwrap();

@@ -9,6 +9,7 @@ pub mod course;
 pub mod feed;
 pub mod fit;
 pub mod flv;
+pub mod known;
 pub mod link_server;
 pub mod mp4;
 pub mod object;

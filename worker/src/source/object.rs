@@ -4,9 +4,9 @@
 use super::child;
 use super::link_server::{Lease, LinkServer};
 use super::resume::Object;
-use state::atomic;
 use state::storage::{Provider, StorageSettings};
 use state::wire::{ItemSpec, MediaAt, WorkerSpec};
+use state::{atomic, prepared};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,6 +78,19 @@ impl Input {
         }
     }
 
+    /// What tells the bytes from others under the same key; empty where nothing does.
+    pub(super) async fn content_of(&self, item: &ItemSpec) -> String {
+        match (self, &item.at) {
+            (Self::Link(link), _) => link.content.clone(),
+            // When a copy was changed says when it was used; it is found by its content.
+            (Self::File(_), MediaAt::Object { .. }) => item.content.clone(),
+            (Self::File(path), MediaAt::Path(_)) => {
+                let file = tokio::fs::metadata(path).await;
+                file.map(|file| prepared::content_of(&file)).unwrap_or_default()
+            }
+        }
+    }
+
     /// How much is read ahead, ms.
     pub fn read_ahead_ms(&self) -> i64 {
         match self {
@@ -126,11 +139,27 @@ impl Objects {
     /// # Errors
     /// Why objects cannot be had, in words.
     pub async fn open(spec: &WorkerSpec) -> Result<Option<Arc<Self>>, String> {
-        let settings = match &spec.storage {
-            Some(settings) if settings.provider != Provider::Local => settings.clone(),
-            _ => return Ok(None),
-        };
-        let storage = Storage::open(settings.clone(), spec.tls_ca_file.as_deref())
+        match &spec.storage {
+            Some(settings) => Self::of(settings, spec.tls_ca_file.as_deref(), &spec.cache_dir).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Opens the bucket of these settings; `None` where media are files. `tls_ca_file` is trusted besides the
+    /// system's certificates; copies are looked for in `cache_dir`, and a file of certificates is written there.
+    ///
+    /// # Errors
+    /// Why objects cannot be had, in words.
+    pub async fn of(
+        settings: &StorageSettings,
+        tls_ca_file: Option<&Path>,
+        cache_dir: &Path,
+    ) -> Result<Option<Arc<Self>>, String> {
+        if settings.provider == Provider::Local {
+            return Ok(None);
+        }
+        let settings = settings.clone();
+        let storage = Storage::open(settings.clone(), tls_ca_file)
             .map_err(|error| format!("the bucket cannot be used: {error}"))?;
         let valid = Duration::from_secs(settings.link_ttl_s);
         // Whoever gave the settings has checked them; tests want links that expire while they look.
@@ -139,8 +168,8 @@ impl Objects {
             .await
             .map_err(|error| format!("the link server cannot listen: {error}"))?;
         let secure = !settings.endpoint.starts_with("http://");
-        let trusted = if secure { trusted(spec)? } else { None };
-        Ok(Some(Arc::new(Self { storage, settings, cache_dir: spec.cache_dir.clone(), links, trusted })))
+        let trusted = if secure { trusted(tls_ca_file, cache_dir)? } else { None };
+        Ok(Some(Arc::new(Self { storage, settings, cache_dir: cache_dir.to_owned(), links, trusted })))
     }
 
     /// An object's bytes: its copy on this machine, or a link to it.
@@ -195,9 +224,9 @@ fn copy_of(cache_dir: &Path, bucket: &str, item: &ItemSpec) -> Option<PathBuf> {
 }
 
 /// The system's certificates and those of `TLS_CA_FILE` in one file, because FFmpeg takes only one.
-fn trusted(spec: &WorkerSpec) -> Result<Option<PathBuf>, String> {
+fn trusted(tls_ca_file: Option<&Path>, cache_dir: &Path) -> Result<Option<PathBuf>, String> {
     let system = SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
-    let Some(own) = &spec.tls_ca_file else { return Ok(system) };
+    let Some(own) = tls_ca_file else { return Ok(system) };
     let read = |path: &Path| {
         std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
     };
@@ -206,8 +235,8 @@ fn trusted(spec: &WorkerSpec) -> Result<Option<PathBuf>, String> {
         bundle.push(b'\n');
         bundle.extend(read(&system)?);
     }
-    let path = spec.cache_dir.join("trusted.pem");
-    atomic::private_folder(&spec.cache_dir)
+    let path = cache_dir.join("trusted.pem");
+    atomic::private_folder(cache_dir)
         .and_then(|()| atomic::replace(&path, &bundle))
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     Ok(Some(path))
@@ -231,6 +260,7 @@ mod tests {
             access_key_id: Secret::new("id-of-key"),
             secret_access_key: Secret::new("never-shown"),
             prefix: String::new(),
+            prepared_prefix: String::new(),
             link_ttl_s: 86_400,
         };
         WorkerSpec { storage: Some(settings), hls: None::<HlsSpec>, ..serde_json::from_value(text).unwrap() }
@@ -264,11 +294,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().join("own.pem");
         std::fs::write(&own, "OWN").unwrap();
-        let mut spec = spec("https://bucket.example", &folder.path().join("cache"));
+        let spec = spec("https://bucket.example", &folder.path().join("cache"));
         let list = arguments(&spec).await;
         assert_eq!(value(&list, "-tls_verify"), Some("1"));
-        spec.tls_ca_file = Some(own.clone());
-        let bundle = trusted(&spec).unwrap().unwrap();
+        let bundle = trusted(Some(&own), &spec.cache_dir).unwrap().unwrap();
         assert!(std::fs::read(bundle).unwrap().starts_with(b"OWN"));
     }
 

@@ -6,6 +6,7 @@ use super::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
 use super::child::Tools;
 use super::course::Course;
 use super::feed::{Alive, Feed};
+use super::known::Known;
 use super::mp4::{Ask, Reader};
 use super::object::{self, Input, Objects};
 use super::probe::{self, MediaInfo};
@@ -56,6 +57,8 @@ pub struct Opener {
     pub alive: Alive,
     /// The bucket, where there is one that can be used.
     pub objects: Option<Arc<Objects>>,
+    /// What files were found to be.
+    pub known: Known,
     /// Where what was prepared is.
     pub cache_dir: PathBuf,
     /// Whether there is time for a live transcode.
@@ -63,15 +66,27 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// What the item's file is.
+    /// What the item's file is. A content that was probed before is not probed again.
     ///
     /// # Errors
     /// Why it cannot be played, in words.
     pub async fn probe(&self, item: &ItemSpec) -> Result<MediaInfo, String> {
-        match object::input_of(item, self.objects.as_ref()).await? {
-            Input::File(path) => probe::probe(&self.tools, &path).await,
-            link => probe::probe_input(&self.tools, &link).await,
+        let input = object::input_of(item, self.objects.as_ref()).await?;
+        let content = input.content_of(item).await;
+        self.look(&item.key, &content, &input).await
+    }
+
+    /// What an input is, of which this is the name and the content.
+    pub(super) async fn look(&self, name: &str, content: &str, input: &Input) -> Result<MediaInfo, String> {
+        if let Some(info) = self.known.get(name, content) {
+            return Ok(info);
         }
+        let info = match input {
+            Input::File(path) => probe::probe(&self.tools, path).await?,
+            Input::Link(_) => probe::probe_input(&self.tools, input).await?,
+        };
+        self.known.keep(name, content, &info);
+        Ok(info)
     }
 
     /// Opens an item. `conform` says why its picture may not be copied although it looks as if it could.

@@ -1,8 +1,8 @@
 //! Opening what was prepared instead of the original. The air never notices: a result has the times, the length and
 //! the name of its item.
 
+use super::object::Input;
 use super::open::{Opened, Opener};
-use super::probe;
 use state::prepared;
 use state::profile::Profile;
 use state::wire::{ItemSpec, MediaAt};
@@ -13,7 +13,8 @@ impl Opener {
     pub async fn open_prepared(&self, item: &ItemSpec, profile: &Profile, from_ms: u64) -> Option<Opened> {
         let (path, certificate) = prepared::find(&self.cache_dir, item, profile)?;
         let stand_in = ItemSpec { at: MediaAt::Path(path.clone()), ..item.clone() };
-        let opened = match probe::probe(&self.tools, &path).await {
+        let (name, made) = (path.to_string_lossy(), certificate.made_at.to_string());
+        let opened = match self.look(&name, &made, &Input::File(path.clone())).await {
             // Our own encoder made it, where that matters.
             Ok(info) => {
                 let profile = Profile { uniform: false, ..profile.clone() };
