@@ -1,6 +1,8 @@
 //! One channel: sources in, one endless timeline out.
 
 pub mod air;
+pub mod circuit;
+pub mod fallback;
 pub mod link;
 pub mod lock;
 pub mod log;
@@ -15,3 +17,4 @@ pub mod retry;
 pub mod session;
 pub mod source;
 pub mod splice;
+pub mod stall;

@@ -46,6 +46,9 @@ impl Report {
             Happened::Ended(key, position, why) => {
                 ("item.ended", at_media_ms, json!({ "key": key, "position_ms": position, "reason": why }))
             }
+            Happened::Back(key, position) => {
+                ("item.resumed", at_media_ms, json!({ "key": key, "position_ms": position }))
+            }
             Happened::Fallback(why) => ("fallback.started", at_media_ms, json!({ "reason": why })),
         };
         tracing::info!(event.kind = kind, event.at_media_ms = at, event.data = %data, "on the air");
@@ -94,6 +97,7 @@ impl Report {
             beat.cursor = air.cursor();
             beat.failed_items = programme.failures();
             beat.counts = air.group().counts();
+            beat.protected = air.is_protected();
             beat.sent_ms = if begun { u64::try_from(air.group().end_ms()).unwrap_or(0) } else { 0 };
         }
         if beat.playing != self.playing {

@@ -1,17 +1,17 @@
 //! The worker's life: one loop, one `Event`, one `select!`. Everything that can wake it is listed there.
 
 use crate::air::{Air, Happened, Moment};
+use crate::fallback::{Fallback, Made};
 use crate::media::Tag;
 use crate::output::Outputs;
 use crate::pace::Pace;
 use crate::playlist::Playlist;
-use crate::programme::{self, Found, Programme};
+use crate::programme::{self, Found, NotOpened, Programme};
 use crate::report::Report;
 use crate::source::admission::Admission;
 use crate::source::child::Tools;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
-use crate::source::slate::Slate;
 use state::wire::{ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +23,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 const CLOSE_DEADLINE: Duration = Duration::from_secs(4);
 /// Time that FFmpeg children get after that.
 const CHILDREN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Until a slate that could not be made is tried again.
-const SLATE_RETRY: Duration = Duration::from_secs(30);
+/// The fallback goes on the air at the start if there is nothing else after this long.
+const LATE: Duration = Duration::from_secs(8);
 
 /// What the session's own tasks bring back.
 #[derive(Debug)]
@@ -33,9 +32,9 @@ pub enum Event {
     /// The profile is known.
     Found(Box<Found>),
     /// An item was opened or could not be.
-    Opened(Box<Result<Opened, String>>),
-    /// The slate was made or could not be.
-    Slate(Result<Box<Slate>, String>),
+    Opened(Box<Result<Opened, NotOpened>>),
+    /// The slate or the fallback video was made or could not be.
+    Fallback(Box<Made>),
 }
 
 /// How a session ended.
@@ -64,8 +63,6 @@ struct Session {
     up: mpsc::Sender<ToController>,
     changed: Arc<Notify>,
     stage: Stage,
-    /// When the slate may be asked for; `None` once it is there or on its way.
-    slate_due: Option<Instant>,
     next_look: Instant,
     /// When the next tag is due, ms of channel time.
     next_ms: i64,
@@ -75,7 +72,7 @@ struct Session {
 /// Before and after the profile is known.
 enum Stage {
     Searching,
-    Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace> },
+    Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace>, since: Instant },
 }
 
 /// Plays until it is told to stop or the playlist is over. Call it on the worker's main thread.
@@ -121,7 +118,7 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
         None
     });
     let admission = Admission::new(&spec.cache_dir, spec.prepares);
-    Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission }
+    Opener { tools, alive, objects, cache_dir: spec.cache_dir.clone(), admission, aside: false }
 }
 
 struct Signals {
@@ -171,7 +168,6 @@ impl Session {
             up,
             changed,
             stage: Stage::Searching,
-            slate_due: Some(Instant::now()),
             next_look: Instant::now(),
             next_ms: 0,
             out: Vec::new(),
@@ -182,15 +178,7 @@ impl Session {
         match event {
             Event::Found(found) => self.begin(*found),
             Event::Opened(result) => self.take_opened(*result),
-            Event::Slate(Ok(slate)) => {
-                if let Stage::Playing { air, .. } = &mut self.stage {
-                    air.take_slate(*slate);
-                }
-            }
-            Event::Slate(Err(why)) => {
-                tracing::error!(reason = %why, "there is no slate; FFmpeg must be able to encode H.264 (libx264)");
-                self.slate_due = Some(Instant::now() + SLATE_RETRY);
-            }
+            Event::Fallback(made) => self.take_fallback(*made),
         }
         self.next_look = Instant::now();
     }
@@ -204,23 +192,33 @@ impl Session {
         let goes_on = playlist.peek().zip(cursor).filter(|(item, c)| item.id == c.item);
         let from_ms = goes_on.map_or(0, |(_, c)| c.offset_ms);
         let programme = Programme::new(playlist, self.opener.clone(), found, from_ms, self.events.clone());
-        self.stage =
-            Stage::Playing { air: Box::new(Air::new(&profile)), programme: Box::new(programme), pace: None };
+        let since = Instant::now();
+        let fallback = Fallback::new(spec.fallback.clone(), since);
+        let air = Box::new(Air::new(&profile, fallback, spec.slate_on));
+        self.stage = Stage::Playing { air, programme: Box::new(programme), pace: None, since };
     }
 
-    fn take_opened(&mut self, result: Result<Opened, String>) {
+    fn take_opened(&mut self, result: Result<Opened, NotOpened>) {
         let Stage::Playing { programme, .. } = &mut self.stage else { return };
         if let Some(failure) = programme.opened(result, state::now()) {
             self.report.item_failed(&failure);
             self.changed.notify_one();
-            self.ask_for_slate();
+            self.prepare_fallback();
         }
+    }
+
+    fn take_fallback(&mut self, made: Made) {
+        let Stage::Playing { air, programme, .. } = &mut self.stage else { return };
+        if let Some((key, why)) = air.fallback().made(made, &self.opener.alive, Instant::now()) {
+            self.report.item_failed(&programme.note_failure(key, why, state::now()));
+        }
+        self.changed.notify_one();
     }
 
     /// One look at the clock: open what is needed, send what is due. True when everything has been played.
     fn look(&mut self) -> bool {
         let now = Instant::now();
-        let Stage::Playing { air, programme, pace } = &mut self.stage else {
+        let Stage::Playing { air, programme, pace, since } = &mut self.stage else {
             self.next_look = now + Duration::from_millis(250);
             return false;
         };
@@ -228,16 +226,14 @@ impl Session {
         if let Some(after) = programme.question(now) {
             let _ = self.up.try_send(ToController::WantItems { after });
         }
-        if pace.is_none() && air.can_begin(programme) {
+        if pace.is_none() && air.can_begin(programme, now - *since > LATE) {
             *pace = Some(Pace::start(now));
             self.outputs.begin(state::now());
         }
         let Some(pace) = pace else {
             self.next_look = now + Duration::from_millis(250);
             let nothing_to_wait_for = programme.is_finished();
-            if programme.trouble().is_some() {
-                self.ask_for_slate();
-            }
+            self.prepare_fallback();
             return nothing_to_wait_for;
         };
         if let Some(late) = pace.forgive(now, self.next_ms) {
@@ -275,23 +271,25 @@ impl Session {
             }
         }
         self.changed.notify_one();
-        self.ask_for_slate();
+        self.prepare_fallback();
     }
 
-    /// The slate is made after the first item is on the air, or at once when there is none.
-    fn ask_for_slate(&mut self) {
-        let Stage::Playing { programme, .. } = &self.stage else { return };
-        if self.slate_due.take_if(|due| *due <= Instant::now()).is_none() {
+    /// The fallback is made after the first item is on the air, or at once when there is none.
+    fn prepare_fallback(&mut self) {
+        let Stage::Playing { air, programme, pace, since } = &mut self.stage else { return };
+        let now = Instant::now();
+        let needed = self.spec.slate_on || programme.trouble().is_some() || now - *since > LATE / 2;
+        if pace.is_none() && !needed {
             return;
         }
-        let (tools, profile) = (self.opener.tools.clone(), programme.profile().clone());
-        let (cache, events, alive) =
-            (self.spec.cache_dir.clone(), self.events.clone(), self.opener.alive.clone());
-        tokio::spawn(async move {
-            let slate = Slate::load_or_make(&tools, &profile, &cache).await;
-            let _ = events.send(Event::Slate(slate.map(Box::new))).await;
-            drop(alive);
-        });
+        while let Some(job) = air.fallback().job(now) {
+            let (opener, profile) = (self.opener.clone(), programme.profile().clone());
+            let (name, events) = (self.spec.name.clone(), self.events.clone());
+            tokio::spawn(async move {
+                let made = job.run(&opener, &profile, &name).await;
+                let _ = events.send(Event::Fallback(Box::new(made))).await;
+            });
+        }
     }
 
     /// True when the order is to stop.
@@ -302,6 +300,20 @@ impl Session {
                 programme.offer(generation, items);
             }
             (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
+            (ToWorker::Slate { on }, stage) => {
+                self.spec.slate_on = on;
+                if let Stage::Playing { air, .. } = stage {
+                    air.hold(on);
+                }
+                self.changed.notify_one();
+            }
+            (ToWorker::Fallback { item }, stage) => {
+                if let Stage::Playing { air, .. } = stage {
+                    air.fallback().want(item.clone(), Instant::now());
+                }
+                self.spec.fallback = item;
+                self.changed.notify_one();
+            }
             (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
             (order, _) => tracing::warn!(?order, "an order does not fit here"),
         }
@@ -312,13 +324,15 @@ impl Session {
     /// Says how things stand. It is said by the loop that sends the media and never waits, so that a heartbeat
     /// proves that this loop turns.
     fn beat(&mut self) {
+        self.prepare_fallback();
         let up = &self.up;
         self.report.hand_over(|event| up.try_send(ToController::Event(event)).is_ok());
         let playing = match &mut self.stage {
             Stage::Searching => None,
-            Stage::Playing { air, programme, pace } => Some((&mut **air, &**programme, pace.is_some())),
+            Stage::Playing { air, programme, pace, .. } => Some((&mut **air, &**programme, pace.is_some())),
         };
-        let heartbeat = self.report.heartbeat(playing, &self.outputs, state::now());
+        let mut heartbeat = self.report.heartbeat(playing, &self.outputs, state::now());
+        heartbeat.slate_on = self.spec.slate_on;
         let _ = self.up.try_send(ToController::Heartbeat(Box::new(heartbeat)));
     }
 

@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(15);
+/// The same for what gives way to everything else on a busy machine.
+const DEADLINE_ASIDE: Duration = Duration::from_secs(120);
 /// A transcoder is ready when this much is in hand, ms: it has shown that it runs.
 const TRANSCODED_AHEAD_MS: i64 = 1_000;
 /// A track that has not appeared by this much of the other is not waited for, ms.
@@ -55,6 +57,8 @@ pub struct Opener {
     pub cache_dir: PathBuf,
     /// Whether there is time for a live transcode.
     pub admission: Admission,
+    /// What is opened is not for the air: it gives way to everything else, and takes nobody's place.
+    pub aside: bool,
 }
 
 impl Opener {
@@ -66,6 +70,14 @@ impl Opener {
         match object::input_of(item, self.objects.as_ref()).await? {
             Input::File(path) => probe::probe(&self.tools, &path).await,
             link => probe::probe_input(&self.tools, &link).await,
+        }
+    }
+
+    /// Whether the bucket is out of reach. A bucket that says no is not.
+    pub async fn is_away(&self, item: &ItemSpec) -> bool {
+        match &self.objects {
+            Some(objects) => timeout(DEADLINE, objects.is_away(&item.key)).await.unwrap_or(true),
+            None => false,
         }
     }
 
@@ -86,19 +98,24 @@ impl Opener {
             recipe = transcoded(recipe, why);
         }
         let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
-        match ready(&feed, &recipe, from_ms).await {
+        match ready(&feed, &recipe, from_ms, self.patience()).await {
             Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms, source }),
             Err(NotReady::Conform(why)) => {
                 drop(feed);
                 let recipe = transcoded(recipe, why);
                 let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
-                match ready(&feed, &recipe, from_ms).await {
+                match ready(&feed, &recipe, from_ms, self.patience()).await {
                     Ok(()) => Ok(Opened { item, feed, info, recipe, from_ms, source }),
                     Err(NotReady::Conform(why) | NotReady::Broken(why)) => Err(why),
                 }
             }
             Err(NotReady::Broken(why)) => Err(why),
         }
+    }
+
+    /// How long the first seconds of an item are waited for.
+    fn patience(&self) -> Duration {
+        if self.aside { DEADLINE_ASIDE } else { DEADLINE }
     }
 
     async fn start(
@@ -109,12 +126,14 @@ impl Opener {
         profile: &Profile,
         from_ms: u64,
     ) -> Result<(Feed, &'static str), String> {
-        let slot = if recipe.video == Making::Transcode { self.admission.enter()? } else { None };
+        let on_the_air = recipe.video == Making::Transcode && !self.aside;
+        let slot = if on_the_air { self.admission.enter()? } else { None };
         let input = object::input_of(item, self.objects.as_ref()).await?;
         let source = input.source_of(item);
         let has_audio = recipe.audio != Making::Silent;
         let course =
             Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms).holding(slot);
+        let course = if self.aside { course.aside() } else { course };
         let feed = Feed::run(course, shape_of(info, recipe, profile), has_audio, &self.alive)?;
         let pictures = info.video.as_ref().and_then(|v| Some(v.begins_ms + v.duration_ms?));
         let pictures = pictures.and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());
@@ -152,15 +171,15 @@ enum NotReady {
     Broken(String),
 }
 
-async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64) -> Result<(), NotReady> {
+async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64, patience: Duration) -> Result<(), NotReady> {
     let copied = recipe.video == Making::Copy;
     // An item that is entered in its middle begins with the IDR picture before that place.
     let from_start_ms = if from_ms > 0 { i64::MIN } else { -ROUNDING_MS };
-    match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, copied, from_start_ms))).await {
+    match timeout(patience, feed.wait_until(|buffer| verdict(buffer, copied, from_start_ms))).await {
         Ok(verdict) => verdict,
         Err(_) => {
             let why = feed.buffer().trouble.take().map(|why| format!(": {why}")).unwrap_or_default();
-            Err(NotReady::Broken(format!("gave too little within {} s{why}", DEADLINE.as_secs())))
+            Err(NotReady::Broken(format!("gave too little within {} s{why}", patience.as_secs())))
         }
     }
 }

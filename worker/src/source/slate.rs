@@ -1,13 +1,15 @@
-//! The slate: a plain picture in the channel's profile, made by FFmpeg once, kept in a file, played from memory.
+//! The slate: a calm picture with the channel's name in the channel's profile, made by FFmpeg once, kept in a file,
+//! played from memory.
 
 use super::buffer::{Buffer, SourceTag};
 use super::child::{self, Tools};
 use super::flv::Cutter;
+use super::lettering::Lettering;
 use super::recipe;
 use crate::media::Shape;
 use bytes::BytesMut;
-use state::atomic;
 use state::profile::Profile;
+use state::{atomic, prepared};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,22 +30,34 @@ pub struct Slate {
 }
 
 impl Slate {
-    /// Reads the slate for this profile from `cache`, or has FFmpeg make it there.
+    /// Reads the slate for this profile and name from `cache`, or has FFmpeg make it there.
     ///
     /// # Errors
     /// Why there is no slate, in words.
-    pub async fn load_or_make(tools: &Tools, profile: &Profile, cache: &Path) -> Result<Slate, String> {
-        let rate = profile.fps.to_string().replace('/', "-");
-        let name = format!("slate-{}x{}-{rate}-{}k.flv", profile.width, profile.height, profile.video_kbps);
-        let path = cache.join(name);
+    pub async fn load_or_make(
+        tools: &Tools,
+        profile: &Profile,
+        name: &str,
+        cache: &Path,
+    ) -> Result<Slate, String> {
+        let path = cache.join(format!("slate-{}.flv", prepared::name(name, "", profile)));
         if let Ok(bytes) = tokio::fs::read(&path).await
             && let Ok(slate) = Slate::parse(&bytes, profile)
         {
             return Ok(slate);
         }
-        let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
-        command.args(recipe::slate_arguments(profile, SECONDS));
-        let bytes = child::answer(command, DEADLINE, MOST_BYTES).await?;
+        let lettering = Lettering::new(name, profile, cache);
+        let lettered = match &lettering {
+            Ok(lettering) => draw(tools, profile, Some(lettering)).await,
+            Err(why) => Err(why.clone()),
+        };
+        let bytes = match lettered {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                tracing::warn!(reason = %why, "the channel's name cannot be drawn; the slate goes without it");
+                return Slate::parse(&draw(tools, profile, None).await?, profile);
+            }
+        };
         let slate = Slate::parse(&bytes, profile)?;
         // A slate that cannot be kept is made again by the next run.
         if let Err(error) = atomic::private_folder(cache).and_then(|()| atomic::replace(&path, &bytes)) {
@@ -69,6 +83,12 @@ impl Slate {
         Ok(Slate { pictures, length_ms, shape })
     }
 
+    /// A slate of pictures that a test made.
+    #[cfg(test)]
+    pub fn of_pictures(pictures: Vec<SourceTag>, length_ms: f64, shape: Shape) -> Slate {
+        Slate { pictures, length_ms, shape }
+    }
+
     /// Size and rate of the pictures.
     pub fn shape(&self) -> Shape {
         self.shape
@@ -86,6 +106,16 @@ impl Slate {
     }
 }
 
+async fn draw(tools: &Tools, profile: &Profile, lettering: Option<&Lettering>) -> Result<Vec<u8>, String> {
+    let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
+    if let Some(lettering) = lettering {
+        command.current_dir(lettering.folder());
+    }
+    command.args(recipe::slate_arguments(profile, SECONDS, lettering.map(Lettering::filter)));
+    let bytes = child::answer(command, DEADLINE, MOST_BYTES).await?;
+    Slate::parse(&bytes, profile).map(|_| bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,7 +125,7 @@ mod tests {
     fn enough_is_in_hand_however_slow_the_pictures_come() {
         let shape = Shape::Video { width: 16, height: 16, fps: 1.0, kbps: 0 };
         let picture = |dts| SourceTag { dts, cts: 0, idr: dts == 0, body: BytesMut::new(), config: None };
-        let slate = Slate { pictures: (0..4).map(|n| picture(n * 1000)).collect(), length_ms: 4000.0, shape };
+        let slate = Slate::of_pictures((0..4).map(|n| picture(n * 1000)).collect(), 4000.0, shape);
         let mut buffer = Buffer::new(shape, false);
         slate.top_up(&mut buffer);
         assert_eq!(buffer.video.len(), LOW_PICTURES);

@@ -1,0 +1,401 @@
+//! What is on the air: the item, or the fallback while there is none, and the rules by which one follows the other.
+
+mod item;
+#[cfg(test)]
+mod tests;
+
+use crate::fallback::Fallback;
+use crate::media::Tag;
+use crate::programme::Programme;
+use crate::source::feed::Feed;
+use crate::splice::{Advance, Group};
+use crate::stall::Falls;
+use item::{OnItem, Reason, in_hand};
+use state::profile::Profile;
+use state::wire::{Cursor, ItemSeen, Playing};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A stalled item is left for the next one after this long without a picture, ms: it is to be off the air within
+/// two seconds.
+const PATIENCE_MS: i64 = 1_800;
+/// Most changes of feed in one moment.
+const MOST_SWITCHES: u32 = 32;
+/// Why the fallback is on the air when somebody wanted it there.
+const BY_ORDER: &str = "it was asked for";
+
+#[derive(Debug)]
+enum On {
+    Nothing,
+    Item(OnItem),
+    Fallback(Standing),
+}
+
+/// The fallback on the air.
+#[derive(Debug)]
+struct Standing {
+    /// An item that may come back, and where it stood, ms of the item.
+    paused: Option<(OnItem, u64)>,
+    /// Since when the paused item has given nothing, ms of the channel.
+    since_ms: i64,
+    /// What the paused item had in hand when it was looked at last, ms.
+    seen_ms: i64,
+    why: String,
+}
+
+/// What came of a moment.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The next tag is due at this ms of channel time.
+    Due(i64),
+    /// Everything has been played.
+    Finished,
+}
+
+/// What happened, for events and logs.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// An item went on the air at this ms of channel time.
+    Started(String, i64),
+    /// An item was left at this position of its own, ms; the words say why it was not played to its end.
+    Ended(String, u64, Option<String>),
+    /// The fallback went on the air for this reason.
+    Fallback(String),
+    /// The item that had made way for it is on the air again, from this position of its own, ms.
+    Back(String, u64),
+}
+
+/// The group and what it plays.
+#[derive(Debug)]
+pub struct Air {
+    group: Group,
+    on: On,
+    fallback: Fallback,
+    /// The fallback shall be on the air, whatever there is to play.
+    held: bool,
+    falls: Falls,
+    skip: bool,
+    /// Silence was sent because there was nothing, not even a fallback.
+    starved: bool,
+    happened: Vec<Happened>,
+}
+
+impl Air {
+    /// Nothing on the air yet, in this profile.
+    pub fn new(profile: &Profile, fallback: Fallback, held: bool) -> Self {
+        let group = Group::new(profile);
+        Self {
+            group,
+            on: On::Nothing,
+            fallback,
+            held,
+            falls: Falls::default(),
+            skip: false,
+            starved: false,
+            happened: Vec::new(),
+        }
+    }
+
+    /// What is shown when there is nothing else.
+    pub fn fallback(&mut self) -> &mut Fallback {
+        &mut self.fallback
+    }
+
+    /// Whether the fallback is there and open.
+    pub fn is_protected(&self) -> bool {
+        self.fallback.is_protected()
+    }
+
+    /// Puts the fallback on the air as soon as the outgoing picture can be left, or lets the programme go on where it
+    /// stood.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether there is something to send, so that time may begin. With `late` anything is better than waiting.
+    pub fn can_begin(&self, programme: &Programme, late: bool) -> bool {
+        let without_item = self.held || late || programme.trouble().is_some();
+        (!self.held && programme.has_ready()) || (without_item && self.fallback.is_there())
+    }
+
+    /// Leave the item on the air, or the one that made way for the fallback, for the next one as soon as that is
+    /// ready.
+    pub fn skip(&mut self) {
+        self.skip = match &self.on {
+            On::Item(_) => true,
+            On::Fallback(standing) => standing.paused.is_some(),
+            On::Nothing => false,
+        };
+    }
+
+    /// Whether the next item should be opened: nothing more will be read of the one on the air.
+    pub fn needs_next(&self) -> bool {
+        match &self.on {
+            On::Item(on) => self.skip || on.has_ended(),
+            On::Fallback(standing) => self.skip || !(self.held && standing.paused.is_some()),
+            On::Nothing => true,
+        }
+    }
+
+    /// Sends what is due up to `until`, ms of channel time.
+    pub fn moment(&mut self, until: i64, programme: &mut Programme, out: &mut Vec<Tag>) -> Moment {
+        self.fallback.tend(self.group.on_air(), until, Instant::now());
+        self.change_over(until, programme);
+        let waits_for_nothing = matches!(&self.on, On::Fallback(Standing { paused: None, .. }));
+        if waits_for_nothing && !self.held && programme.is_finished() {
+            return Moment::Finished;
+        }
+        let moment = self.send(until, programme, out);
+        if let Some(feed) = self.group.on_air() {
+            feed.taken();
+        }
+        if let On::Fallback(Standing { paused: Some((item, _)), .. }) = &self.on {
+            item.feed.taken();
+        }
+        moment
+    }
+
+    fn send(&mut self, until: i64, programme: &mut Programme, out: &mut Vec<Tag>) -> Moment {
+        for _ in 0..MOST_SWITCHES {
+            let (due, ended) = match self.group.advance(until, out) {
+                Advance::Reached(at) => return Moment::Due(at),
+                Advance::Ended(due) => (due, true),
+                Advance::Dry(due) => (due, false),
+            };
+            let next = ended && !self.held && !matches!(self.on, On::Fallback(_));
+            if next && self.put_next_on(programme, until) {
+                continue;
+            }
+            if due > until {
+                return Moment::Due(due);
+            }
+            if next && programme.is_finished() {
+                self.end_item(programme);
+                return Moment::Finished;
+            }
+            if !self.give_way(until, ended, programme) {
+                self.group.fill(until, out);
+                self.starved = true;
+                return Moment::Due(until);
+            }
+        }
+        // Feeds that have nothing to give take turns: the clock goes on without them.
+        self.group.fill(until, out);
+        Moment::Due(until)
+    }
+
+    /// There is nothing to send. False when there is no fallback either.
+    fn give_way(&mut self, until: i64, ended: bool, programme: &mut Programme) -> bool {
+        if matches!(self.on, On::Fallback(_)) {
+            return self.show_another();
+        }
+        if ended {
+            self.end_item(programme);
+        }
+        let why = match (self.held, ended) {
+            (true, _) => BY_ORDER.to_owned(),
+            (false, true) => programme.trouble().unwrap_or_else(|| "the next item is not ready".to_owned()),
+            (false, false) => "the item has stalled".to_owned(),
+        };
+        if !self.fall_back(until, why) {
+            return false;
+        }
+        if !self.held {
+            self.falls.fell(until);
+        }
+        true
+    }
+
+    /// From the fallback to an item, from an item that is to be skipped to the next one, or to the fallback by order.
+    fn change_over(&mut self, until: i64, programme: &mut Programme) {
+        if self.starved {
+            self.starved = !self.group.resume();
+        }
+        match &self.on {
+            On::Item(_) if self.held => {
+                if self.group.may_leave() {
+                    self.fall_back(until, BY_ORDER.to_owned());
+                }
+            }
+            On::Nothing if self.held => drop(self.fall_back(until, BY_ORDER.to_owned())),
+            On::Item(_) if self.skip && programme.has_ready() && self.group.may_leave() => {
+                self.put_next_on(programme, until);
+            }
+            On::Fallback(_) => self.look_after_fallback(until, programme),
+            On::Item(_) | On::Nothing => {}
+        }
+    }
+
+    fn look_after_fallback(&mut self, until: i64, programme: &mut Programme) {
+        let On::Fallback(standing) = &mut self.on else { return };
+        if self.skip {
+            self.skip = false;
+            if let Some((item, position)) = standing.paused.take() {
+                self.leave(&item, position, None, programme);
+            }
+        } else if self.held {
+            // An order is no trouble; what paused begins to be impatient when it may come back.
+            standing.since_ms = until;
+            BY_ORDER.clone_into(&mut standing.why);
+        } else if self.group.may_leave() && self.come_back(until) {
+            return;
+        } else {
+            self.lose_patience(until, programme);
+        }
+        let may_leave = self.group.may_leave();
+        let better = self.group.on_air().is_some_and(|feed| self.fallback.has_better_than(feed));
+        if may_leave && better {
+            self.show_another();
+        }
+    }
+
+    /// The paused item goes on at its next IDR picture, if enough of it is in hand.
+    fn come_back(&mut self, until: i64) -> bool {
+        let On::Fallback(standing) = &mut self.on else { return false };
+        let enough = |item: &OnItem| in_hand(&item.feed).is_some_and(|h| self.falls.may_come_back(h, until));
+        let Some((item, _)) = standing.paused.take_if(|(item, _)| enough(item)) else { return false };
+        if !item.feed.buffer().enter_at_idr(i64::MIN) {
+            return false;
+        }
+        self.group.switch(&item.feed);
+        self.falls.came_back(until);
+        let back = Happened::Back(item.item.key.clone(), self.position_of(&item));
+        self.happened.push(back);
+        self.on = On::Item(item);
+        true
+    }
+
+    /// A paused item that brings nothing is left, and the next item follows, if that is ready.
+    fn lose_patience(&mut self, until: i64, programme: &mut Programme) {
+        let On::Fallback(standing) = &mut self.on else { return };
+        if let Some((item, _)) = &standing.paused {
+            let buffer = item.feed.buffer();
+            let now_ms = buffer.ahead_ms();
+            // A bucket that was away may come back for both: the item that it interrupted goes first.
+            if programme.is_away() && now_ms > standing.seen_ms {
+                standing.since_ms = until;
+            }
+            standing.seen_ms = now_ms;
+        }
+        let impatient = until - standing.since_ms > PATIENCE_MS && programme.has_ready();
+        let gone = |item: &OnItem| item.has_ended() && in_hand(&item.feed).is_none();
+        if let Some((item, position)) = standing.paused.take_if(|(item, _)| impatient || gone(item)) {
+            let why = item.stalled();
+            self.leave(&item, position, Some(why), programme);
+        }
+        let On::Fallback(Standing { paused: None, .. }) = &self.on else { return };
+        let ready = programme.next_feed().and_then(in_hand);
+        if ready.is_some_and(|hand| self.falls.may_come_back(hand, until)) && self.group.may_leave() {
+            self.put_next_on(programme, until);
+        }
+    }
+
+    fn put_next_on(&mut self, programme: &mut Programme, until: i64) -> bool {
+        let Some(opened) = programme.take() else { return false };
+        self.end_item(programme);
+        let item = OnItem::new(opened);
+        let at = self.group.switch(&item.feed);
+        self.happened.push(Happened::Started(item.item.key.clone(), at));
+        if matches!(self.on, On::Fallback(_)) {
+            self.falls.came_back(until);
+        }
+        self.on = On::Item(item);
+        (self.skip, self.starved) = (false, false);
+        true
+    }
+
+    /// Puts the fallback on the air; the item that was there may come back.
+    fn fall_back(&mut self, until: i64, why: String) -> bool {
+        let Some(feed) = self.fallback.feed() else { return false };
+        self.starved = false;
+        let paused = match std::mem::replace(&mut self.on, On::Nothing) {
+            On::Item(item) => {
+                let position = self.position_of(&item);
+                Some((item, position))
+            }
+            On::Nothing | On::Fallback(_) => None,
+        };
+        self.show(&feed);
+        self.happened.push(Happened::Fallback(why.clone()));
+        self.on = On::Fallback(Standing { paused, since_ms: until, seen_ms: i64::MAX, why });
+        true
+    }
+
+    /// Another fallback in place of the one on the air: a better one, or the slate for one that broke.
+    fn show_another(&mut self) -> bool {
+        match self.fallback.feed() {
+            Some(feed) if self.group.on_air().is_none_or(|on_air| !Arc::ptr_eq(on_air, &feed)) => {
+                self.show(&feed);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn show(&mut self, feed: &Arc<Feed>) {
+        let key = self.fallback.key_of(feed);
+        tracing::info!(shows = key.unwrap_or("the slate"), "the fallback is on the air");
+        self.group.switch(feed);
+    }
+
+    fn end_item(&mut self, programme: &mut Programme) {
+        if let On::Item(item) = &self.on {
+            let position = self.position_of(item);
+            let why = if self.skip { None } else { item.ended_early(position) };
+            let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) else { return };
+            self.leave(&item, position, why, programme);
+        }
+    }
+
+    fn leave(&mut self, item: &OnItem, position: u64, why: Option<Reason>, programme: &mut Programme) {
+        if let Some(why) = item.against_copying() {
+            programme.conform_from_now_on(item.item.key.clone(), why);
+        }
+        match &why {
+            Some(why) => programme.left(&item.item, Some(why.failure)),
+            None if item.has_ended() => programme.left(&item.item, None),
+            // Somebody did not want to see more of it.
+            None => {}
+        }
+        let words = why.map(|why| why.words);
+        self.happened.push(Happened::Ended(item.item.key.clone(), position, words));
+    }
+
+    fn position_of(&self, item: &OnItem) -> u64 {
+        item.from_ms + u64::try_from(self.group.position_ms()).unwrap_or(0)
+    }
+
+    /// What happened since the last call.
+    pub fn happened(&mut self) -> Vec<Happened> {
+        std::mem::take(&mut self.happened)
+    }
+
+    /// What is being sent, and why if it is not the programme.
+    pub fn playing(&self) -> (Playing, Option<String>) {
+        match &self.on {
+            On::Nothing => (Playing::Nothing, None),
+            On::Item(_) => (Playing::Programme, None),
+            On::Fallback(standing) => (Playing::Fallback, Some(standing.why.clone())),
+        }
+    }
+
+    /// The item on the air.
+    pub fn item_seen(&self) -> Option<ItemSeen> {
+        let On::Item(item) = &self.on else { return None };
+        Some(item.seen(self.position_of(item)))
+    }
+
+    /// Where a new run should go on.
+    pub fn cursor(&self) -> Option<Cursor> {
+        match &self.on {
+            On::Item(item) => Some(item.cursor(self.position_of(item))),
+            On::Fallback(Standing { paused: Some((item, position)), .. }) => Some(item.cursor(*position)),
+            On::Fallback(_) | On::Nothing => None,
+        }
+    }
+
+    /// The timeline.
+    pub fn group(&mut self) -> &mut Group {
+        &mut self.group
+    }
+}
