@@ -2,6 +2,7 @@
 //! into an engine, and answers.
 
 mod auth;
+mod channels;
 mod extract;
 mod frame;
 mod health;

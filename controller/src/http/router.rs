@@ -1,13 +1,14 @@
 //! All routes on one screen, and what every request goes through.
 
 use super::{
-    Shared, auth, frame, health, hls, media_cache, media_prepare, streams_start, streams_status, streams_stop,
+    Shared, auth, channels, frame, health, hls, media_cache, media_prepare, streams_start, streams_status,
+    streams_stop,
 };
 use axum::Router;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -21,6 +22,8 @@ pub fn router(desk: Shared) -> Router {
         .route("/streams/start", post(streams_start::start))
         .route("/streams/stop", post(streams_stop::stop))
         .route("/streams/status", get(streams_status::status))
+        .route("/api/channels/{id}", patch(channels::change))
+        .route("/api/channels/{id}/slate", post(channels::slate))
         .route("/api/media/prepare", get(media_prepare::list).post(media_prepare::ask))
         .route("/api/media/cache", get(media_cache::cache))
         .route_layer(from_fn_with_state(desk.clone(), auth::require_token));
@@ -48,7 +51,7 @@ fn api_cors(origins: &[String]) -> Option<CorsLayer> {
     let origin = if all { AllowOrigin::any() } else { AllowOrigin::list(named) };
     let cors = CorsLayer::new()
         .allow_origin(origin)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, frame::REQUEST_ID])
         .expose_headers([frame::REQUEST_ID])
         .max_age(Duration::from_secs(600));

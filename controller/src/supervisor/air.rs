@@ -94,7 +94,7 @@ fn by_heartbeat(beat: &Heartbeat, now: Timestamp) -> (Is, String) {
         (Ok(by), Playing::Programme) => (Is::On, by),
         (Ok(by), Playing::Fallback) => {
             let why = beat.because.as_deref().unwrap_or("there is nothing to play");
-            (Is::Fallback, format!("{why}; the slate is {by}"))
+            (Is::Fallback, format!("{why}; the fallback is {by}"))
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod brief;
 mod channel;
 pub mod greeting;
 mod journal;
+mod orders;
 pub mod process;
 #[cfg(test)]
 mod properties;
@@ -74,6 +75,8 @@ pub enum Ask {
     Start,
     /// Look at the wish again.
     Look,
+    /// The same, and another fallback video is wanted.
+    Fallback,
 }
 
 type Sights = Arc<Mutex<BTreeMap<ChannelId, Sight>>>;
@@ -239,6 +242,10 @@ impl Supervisor {
                     known.start_afresh();
                 }
                 self.settle(&channel).await;
+                self.tell_slate(&channel);
+                if ask == Ask::Fallback {
+                    self.tell_fallback(&channel);
+                }
                 let _ = done.send(());
             }
             Event::Called { hello, peer, line } => {
@@ -251,6 +258,8 @@ impl Supervisor {
                 if let Some(run) = known.filter(|run| run.stage == Stage::Called) {
                     run.reach(Stage::Briefed, now.mono);
                 }
+                // It may have been changed since the worker was briefed.
+                self.tell_fallback(&channel);
             }
             Event::Pulse { done } => {
                 let _ = done.send(());

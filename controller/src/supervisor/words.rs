@@ -44,7 +44,9 @@ impl Supervisor {
         if adopted.is_some() && !hello.briefed {
             channel.set_sequences_aside();
         }
-        if !hello.briefed {
+        if hello.briefed {
+            self.tell_fallback(id);
+        } else {
             self.brief(&hello, wish, line);
         }
         if let Some(process) = adopted {
@@ -91,7 +93,9 @@ impl Supervisor {
         }
         match words {
             ToController::Heartbeat(beat) if beat.run == *run => {
-                if channel.heard(*beat, now) {
+                let save = channel.heard(*beat, now);
+                self.tell_slate(id);
+                if save {
                     self.save(id).await;
                 }
             }

@@ -73,6 +73,11 @@ impl Wishes {
         self.known().get(channel).is_some_and(|config| config.wish == Wish::On)
     }
 
+    /// Whether a channel's fallback shall be on the air by order.
+    pub fn slate_on(&self, channel: &ChannelId) -> bool {
+        self.known().get(channel).is_some_and(|config| config.slate_on)
+    }
+
     /// The channel that viewers know by this name, and whether anybody may watch it.
     pub fn by_public_id(&self, public_id: &PublicId) -> Option<(ChannelId, bool)> {
         let known = self.known();
@@ -120,6 +125,7 @@ impl Turn<'_> {
         config.wish = Wish::Off;
         config.wish_since = Some(state::now());
         config.session_id = None;
+        config.slate_on = false;
         self.put(config).await
     }
 }

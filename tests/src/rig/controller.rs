@@ -211,6 +211,13 @@ impl Controller {
         self.post_text(path, &body.to_string())
     }
 
+    /// PATCH of a JSON body with the token.
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Answer> {
+        let bearer = format!("Bearer {}", self.token()?);
+        let request = self.agent.patch(self.url(path)).header("Authorization", bearer);
+        answer(request.header("Content-Type", "application/json").send(body.to_string()), path)
+    }
+
     /// POST of any text that claims to be JSON, with the token.
     pub fn post_text(&self, path: &str, body: &str) -> Result<Answer> {
         let bearer = format!("Bearer {}", self.token()?);

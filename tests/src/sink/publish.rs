@@ -1,5 +1,6 @@
 //! One connection: handshake, session, recording.
 
+use super::arrivals::Arrivals;
 use super::flv::{self, FlvFile, Tag};
 use super::{Busy, Journal};
 use anyhow::{Context, Result, bail};
@@ -55,6 +56,7 @@ struct Recording {
     nal_size: usize,
     idr_seen: bool,
     tags: [u64; 2],
+    arrivals: Arrivals,
 }
 
 impl Connection {
@@ -146,7 +148,10 @@ impl Connection {
         let name = format!("publish-{number}.flv");
         let file = FlvFile::create(&self.folder.join(&name)).context("make the recording")?;
         self.journal.write("publish", json!({"publish": number, "app": place.0, "file": name}));
-        self.recording = Some(Recording { number, place, file, nal_size: 4, idr_seen: false, tags: [0; 2] });
+        let arrivals = Arrivals::create(&self.folder.join(format!("publish-{number}.arrivals")))
+            .context("make the list of arrivals")?;
+        let (nal_size, idr_seen, tags) = (4, false, [0; 2]);
+        self.recording = Some(Recording { number, place, file, nal_size, idr_seen, tags, arrivals });
         Ok(true)
     }
 
@@ -158,10 +163,12 @@ impl Connection {
             }
             ServerSessionEvent::AudioDataReceived { data, timestamp, .. } => {
                 recording.tags[0] += 1;
+                recording.arrivals.note('a', timestamp.value)?;
                 recording.file.tag(Tag::Audio, timestamp.value, &data)
             }
             ServerSessionEvent::VideoDataReceived { data, timestamp, .. } => {
                 recording.tags[1] += 1;
+                recording.arrivals.note('v', timestamp.value)?;
                 recording.nal_size = flv::nal_size(&data).unwrap_or(recording.nal_size);
                 if !recording.idr_seen && flv::has_idr(&data, recording.nal_size) {
                     recording.idr_seen = true;

@@ -33,6 +33,10 @@ pub struct Status {
     phase: Phase,
     phase_since: Option<Timestamp>,
     air: Air,
+    /// The fallback is made, on this machine's disk and open, so that it can be on the air at once.
+    protected: bool,
+    fallback_video: Option<String>,
+    slate: SlateShown,
     session_id: Option<Ulid>,
     run: Option<RunShown>,
     /// Since the present worker was started; 0 without one.
@@ -58,6 +62,14 @@ pub struct Status {
     counts: Counts,
     /// What the copies on this machine were good for; null where media are files.
     cache: Option<media::Counts>,
+}
+
+/// The fallback by order.
+#[derive(Debug, Serialize)]
+struct SlateShown {
+    wanted: bool,
+    /// The worker knows of it.
+    on: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -146,6 +158,9 @@ fn shown(wish: StreamConfig, wanted: &[Wanted], sight: Sight, now: Timestamp) ->
         phase: state.phase,
         phase_since: state.phase_since,
         air: sight.air.clone(),
+        protected: beat.is_some_and(|beat| beat.protected),
+        fallback_video: wish.fallback_video,
+        slate: SlateShown { wanted: wish.slate_on, on: beat.is_some_and(|beat| beat.slate_on) },
         session_id: wish.session_id,
         run: run(state),
         uptime_s: started.map_or(0, |at| (now.as_second() - at.as_second()).max(0)),
