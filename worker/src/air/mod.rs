@@ -242,9 +242,8 @@ impl Air {
         } else {
             self.lose_patience(until, programme);
         }
-        let may_leave = self.group.may_leave();
         let better = self.group.on_air().is_some_and(|feed| self.fallback.has_better_than(feed));
-        if may_leave && better {
+        if better && matches!(self.on, On::Fallback(_)) && self.group.may_leave() {
             self.show_another();
         }
     }

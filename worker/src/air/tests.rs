@@ -186,6 +186,8 @@ fn a_stalled_item_is_left_within_two_seconds_for_one_that_is_ready() {
     // Eight pictures are kept back to know where the stream may be left.
     let dry = 52 * FRAME_MS;
     assert!(started.is_some_and(|at| (dry..=dry + 2_000).contains(&at)), "{started:?}");
+    // What is said to be on the air is on the air.
+    assert!(scene.numbers().iter().filter(|n| **n < 52).count() > 52 + 20, "{:?}", scene.numbers());
     let why = "stalled, no picture came in time".to_owned();
     assert!(
         scene.happened.iter().any(|h| matches!(h, Happened::Ended(k, _, Some(w)) if k == "a" && *w == why))
