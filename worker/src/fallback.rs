@@ -152,11 +152,13 @@ impl Fallback {
         }
     }
 
-    /// Whether what is wanted is there and open.
+    /// Whether a video is there and open, or the slate where no video is wanted. While another video is made ready the
+    /// one before protects.
     pub fn is_protected(&self) -> bool {
-        match &self.wanted {
-            Some(wanted) => self.video.as_ref().is_some_and(|v| v.item == *wanted && is_sound(&v.feed)),
-            None => self.slate.is_some(),
+        match (&self.video, &self.wanted) {
+            (Some(video), _) => is_sound(&video.feed),
+            (None, Some(_)) => false,
+            (None, None) => self.slate.is_some(),
         }
     }
 

@@ -120,6 +120,10 @@ impl Supervisor {
     pub(super) fn next_items(&self, id: &ChannelId, generation: u64) {
         let line = self.channels.get(id).and_then(|channel| channel.line.clone());
         let Some((line, wish)) = line.zip(self.wishes.get(id)) else { return };
+        if wish.fallback_video.is_some() {
+            // There may be another content under its key.
+            self.tell_fallback(id);
+        }
         let briefing = self.briefing.clone();
         tokio::spawn(async move {
             let items = briefing.items(&wish).await;
