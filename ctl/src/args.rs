@@ -33,6 +33,35 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Media,
     },
+    /// Channels of the running controller
+    Channel {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: Channel,
+    },
+}
+
+/// What can be done with a channel.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Channel {
+    /// Put the fallback on the air, or let the programme go on where it stood
+    Slate {
+        /// Which channel
+        #[arg(value_name = "ID")]
+        channel: String,
+        /// On the air or not
+        #[arg(value_name = "on|off")]
+        state: Switch,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// On the air.
+    On,
+    /// Not any more.
+    Off,
 }
 
 /// What can be done with media.

@@ -6,6 +6,7 @@
 
 mod api;
 mod args;
+mod channel;
 mod environment;
 mod media;
 mod show;
@@ -57,5 +58,6 @@ async fn run(args: Args) -> Outcome {
     };
     match args.command {
         Command::Media { action } => media::run(action, &surroundings, args.json).await,
+        Command::Channel { action } => channel::run(action, &surroundings, args.json),
     }
 }

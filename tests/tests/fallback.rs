@@ -17,6 +17,8 @@ use e2e::sink::Arrival;
 use e2e::zoo::{self, Animal};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -169,14 +171,24 @@ fn an_item_that_stalls_is_left_within_two_seconds_of_running_dry() -> Result<()>
     Ok(())
 }
 
+/// A film whose head is as it should be, and whose pictures are noise.
+fn undecodable(path: &Path) -> Result<()> {
+    let clip = Clip { container: &["-movflags", "+faststart"], ..Clip::plain("12-whole.mp4", 12) };
+    let mut bytes = std::fs::read(clip.make()?)?;
+    let media = bytes.windows(4).position(|name| name == b"mdat").context("the clip has media data")? + 4;
+    bytes[media..].iter_mut().enumerate().for_each(|(n, byte)| *byte = (n * 151 % 251) as u8);
+    std::fs::write(path, bytes).with_context(|| path.display().to_string())
+}
+
 #[test]
 fn items_that_fail_are_tried_again_after_growing_distances_and_never_end_the_channel() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let good = Animal::new(Clip::plain("11-good.mp4", 11).lasting(1.0));
     zoo::put_into(folder.path(), &[good, zoo::truncated()])?;
     std::fs::write(folder.path().join("text.mp4"), "This is not a film.\n".repeat(100))?;
+    undecodable(&folder.path().join("undecodable.mp4"))?;
     let mut sink = Sink::start()?;
-    let names = ["11-good.mp4", "missing.mp4", "text.mp4", "33-truncated.mp4"];
+    let names = ["11-good.mp4", "missing.mp4", "text.mp4", "undecodable.mp4", "33-truncated.mp4"];
     let item = |name: &str| json!({"id": name, "key": name, "at": {"path": folder.path().join(name)}});
     let mut worker = Worker::start(json!({
         "profile": profile(), "loop": true, "destinations": [worker::destination(&sink.url())],
@@ -196,7 +208,7 @@ fn items_that_fail_are_tried_again_after_growing_distances_and_never_end_the_cha
     sink.end();
     println!("{}", never_dark(&sink, &worker.tail())?);
     // Tried in rounds 1, 2, 4 and 8; the next round may have been looked at already.
-    for name in ["missing.mp4", "text.mp4"] {
+    for name in ["missing.mp4", "text.mp4", "undecodable.mp4"] {
         assert_eq!(of(&worker, "item.failed", name), 4, "{name}\n{}", worker.tail());
     }
     assert_eq!(of(&worker, "item.started", "33-truncated.mp4"), 4, "{}", worker.tail());
@@ -217,6 +229,14 @@ fn on_the_air(media: &[Animal]) -> Result<(Controller, Sink)> {
     body["profile"] = profile();
     controller.go_on_air(&body)?;
     Ok((controller, sink))
+}
+
+/// What the command line prints.
+fn streamctl(controller: &Controller, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(program::built("streamctl")?);
+    let output = command.args(arguments).env("STATE_DIR", controller.plan().state()).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn order(controller: &Controller, on: bool) -> Result<()> {
@@ -247,7 +267,8 @@ fn the_slate_by_order_holds_the_programme_and_outlives_the_worker() -> Result<()
     order(&controller, false)?;
     let back = controller.wait_until("the programme", SOON, |s| s["air"]["is"] == "on")?;
     assert_eq!(back["slate"], json!({"wanted": false, "on": false}));
-    order(&controller, true)?;
+    let told = streamctl(&controller, &["channel", "slate", "main", "on"])?;
+    assert!(told.contains("the fallback goes on the air"), "{told}");
     controller.wait_until("the slate again", SOON, |s| s["air"]["is"] == "fallback")?;
     controller.go_off_air()?;
     assert_eq!(controller.status()?["slate"]["wanted"], false, "a stop forgets the order");
