@@ -87,6 +87,11 @@ impl Circuits {
         self.open.values_mut().for_each(|circuit| circuit.away = false);
     }
 
+    /// Nothing is passed over in the next round; whoever fails again is passed over for longer.
+    pub fn give_all_their_turn(&mut self) {
+        self.open.values_mut().for_each(|circuit| circuit.rounds = 0);
+    }
+
     /// Whether the bucket was out of reach when it was asked last.
     pub fn is_away(&self) -> bool {
         self.away_until.is_some()

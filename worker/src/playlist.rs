@@ -18,6 +18,8 @@ pub struct Playlist {
     barren: usize,
     /// Places of those that were passed over.
     passed_over: Vec<usize>,
+    /// For a while nothing could be played at all.
+    desperate: bool,
 }
 
 /// What to do next.
@@ -44,6 +46,7 @@ impl Playlist {
             circuits: Circuits::default(),
             barren: 0,
             passed_over: Vec::new(),
+            desperate: false,
         }
     }
 
@@ -95,6 +98,7 @@ impl Playlist {
 
     /// Nothing has its turn: better the least bad item than none.
     fn last_resort(&mut self) -> Step {
+        self.desperate = true;
         let places = std::mem::take(&mut self.passed_over);
         let Some(place) = self.circuits.least_bad(&self.items, &places) else { return Step::AllFailed };
         self.at = place + 1;
@@ -121,8 +125,16 @@ impl Playlist {
         differs
     }
 
-    /// An item can be played, or at least its beginning.
+    /// An item can be played, or at least its beginning. If nothing could before, the cause was not with the items, and
+    /// all have their turn.
     pub fn opened(&mut self) {
+        self.forget_barren();
+        if std::mem::take(&mut self.desperate) {
+            self.circuits.give_all_their_turn();
+        }
+    }
+
+    fn forget_barren(&mut self) {
         self.barren = 0;
         self.passed_over.clear();
     }
@@ -145,7 +157,7 @@ impl Playlist {
 
     /// Begins a fresh round after all items failed.
     pub fn retry(&mut self) {
-        self.opened();
+        self.forget_barren();
         self.begin_round();
     }
 }
@@ -261,7 +273,10 @@ mod tests {
         assert_eq!(walk_with(&mut playlist, "ab", 6, now), "AB!AB!");
         // Both are to be passed over now. One of them is tried, and then the other.
         assert_eq!(walk_with(&mut playlist, "ab", 4, now), "A!BA");
-        assert_eq!(walk_with(&mut playlist, "", 1, now).len(), 1, "and as soon as one works it is played");
+        // What broke them all is over: nothing is passed over for it.
+        walk_with(&mut playlist, "ab", 40, now);
+        let walked = walk_with(&mut playlist, "", 6, now);
+        assert!(walked.ends_with("abab") || walked.ends_with("baba"), "{walked}");
     }
 
     #[test]

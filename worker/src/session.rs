@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// Time that destinations and HLS get to close.
@@ -63,6 +64,8 @@ struct Session {
     up: mpsc::Sender<ToController>,
     changed: Arc<Notify>,
     stage: Stage,
+    /// What is being made for the fallback; it ends with the session.
+    jobs: JoinSet<()>,
     next_look: Instant,
     /// When the next tag is due, ms of channel time.
     next_ms: i64,
@@ -168,6 +171,7 @@ impl Session {
             up,
             changed,
             stage: Stage::Searching,
+            jobs: JoinSet::new(),
             next_look: Instant::now(),
             next_ms: 0,
             out: Vec::new(),
@@ -282,10 +286,11 @@ impl Session {
         if pace.is_none() && !needed {
             return;
         }
+        while self.jobs.try_join_next().is_some() {}
         while let Some(job) = air.fallback().job(now) {
             let (opener, profile) = (self.opener.clone(), programme.profile().clone());
             let (name, events) = (self.spec.name.clone(), self.events.clone());
-            tokio::spawn(async move {
+            self.jobs.spawn(async move {
                 let made = job.run(&opener, &profile, &name).await;
                 let _ = events.send(Event::Fallback(Box::new(made))).await;
             });
@@ -337,9 +342,9 @@ impl Session {
     }
 
     async fn end(self) {
-        let Session { stage, outputs, opener, events, .. } = self;
+        let Session { stage, jobs, outputs, opener, events, .. } = self;
         // Feeds end with the stage; the last holders of `alive` are then the children themselves.
-        drop((stage, opener, events));
+        drop((stage, jobs, opener, events));
         outputs.close(CLOSE_DEADLINE).await;
     }
 }

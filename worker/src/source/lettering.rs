@@ -1,6 +1,7 @@
 //! Letters on the slate. A name may hold anything, so FFmpeg never sees it in a filter: each line is a file of its own
 //! in a folder of its own, taken as it is.
 
+use state::atomic;
 use state::ids;
 use state::profile::Profile;
 use std::fs;
@@ -52,7 +53,7 @@ impl Lettering {
     }
 
     fn write(&self, lines: &[String]) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        atomic::private_folder(&self.folder)?;
         lines.iter().enumerate().try_for_each(|(n, line)| fs::write(self.folder.join(n.to_string()), line))
     }
 

@@ -60,7 +60,11 @@ impl Slate {
         };
         let slate = Slate::parse(&bytes, profile)?;
         // A slate that cannot be kept is made again by the next run.
-        if let Err(error) = atomic::private_folder(cache).and_then(|()| atomic::replace(&path, &bytes)) {
+        let folder = cache.to_owned();
+        let kept = tokio::task::spawn_blocking(move || {
+            atomic::private_folder(&folder).and_then(|()| atomic::replace(&path, &bytes))
+        });
+        if let Ok(Err(error)) = kept.await {
             tracing::warn!(%error, "the slate cannot be kept in the cache");
         }
         Ok(slate)

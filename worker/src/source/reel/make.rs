@@ -35,12 +35,15 @@ pub(super) async fn make(
     let made = try_both_ways(opener, item, profile, &part).await;
     let label = made.inspect_err(|_| drop(std::fs::remove_file(&part)))?;
     let text = serde_json::to_vec_pretty(&label).map_err(|error| error.to_string())?;
-    let publish = || {
-        std::fs::rename(&part, path)?;
-        atomic::sync_folder_of(path)?;
-        atomic::replace(&path.with_extension("json"), &text)
-    };
-    publish().map_err(|error| format!("{}: {error}", path.display()))
+    let to = path.to_owned();
+    // The disk may take its time; the channel plays on meanwhile.
+    let published = tokio::task::spawn_blocking(move || {
+        std::fs::rename(&part, &to)?;
+        atomic::sync_folder_of(&to)?;
+        atomic::replace(&to.with_extension("json"), &text)
+    });
+    let published = published.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    published.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A picture that looks as if it could be copied may turn out on its way to have too few IDR pictures.

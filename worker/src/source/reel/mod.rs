@@ -179,21 +179,20 @@ async fn take_turn(path: &Path) -> Result<File, String> {
     }
 }
 
-/// A channel that plays one of them has it open.
+/// A channel that plays one of them has it open. Locks stay: a lock that is removed under somebody is held twice.
 fn remove_unused(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
-    let reels: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|p| p.extension().is_some_and(|e| e == "flv"))
-        .collect();
-    for reel in reels {
-        let used = fs::metadata(&reel).and_then(|meta| meta.modified());
+    let is = |path: &Path, ending: &str| path.extension().is_some_and(|e| e == ending);
+    let all = entries.flatten().map(|entry| entry.path());
+    let media: Vec<PathBuf> = all.filter(|path| is(path, "flv") || is(path, "part")).collect();
+    for path in media {
+        let used = fs::metadata(&path).and_then(|meta| meta.modified());
         if used.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > UNUSED)) {
-            tracing::info!(file = %reel.display(), "removed a fallback that nobody used for long");
-            let _ = fs::remove_file(reel.with_extension("json"));
-            let _ = fs::remove_file(reel.with_extension("lock"));
-            let _ = fs::remove_file(&reel);
+            tracing::info!(file = %path.display(), "removed a fallback that nobody used for long");
+            if is(&path, "flv") {
+                let _ = fs::remove_file(path.with_extension("json"));
+            }
+            let _ = fs::remove_file(&path);
         }
     }
 }
