@@ -9,6 +9,8 @@ use crate::source::probe::MediaInfo;
 use crate::source::recipe::Recipe;
 use crate::source::slate::Slate;
 use crate::splice::{self, Advance, Group};
+use serde::Serialize;
+use state::ids::Ulid;
 use state::profile::Profile;
 use state::wire::{Cursor, ItemSeen, ItemSpec, Making, Playing};
 use std::sync::Arc;
@@ -57,14 +59,48 @@ pub enum Moment {
 }
 
 /// What happened, for events and logs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Happened {
-    /// An item went on the air at this ms of channel time.
-    Started(String, i64),
-    /// An item was left at this position of its own, ms; the words say why it was not played to its end.
-    Ended(String, u64, Option<String>),
-    /// The slate went on the air.
-    Fallback(String),
+    /// An item went on the air at this ms of channel time; its position is that of its first picture. It came back
+    /// after the slate if the last word is true.
+    Started(Box<ItemSeen>, i64, bool),
+    /// An item was left and does not come back.
+    Ended(Box<Left>),
+    /// The slate went on the air at this ms of channel time, for this reason, perhaps in the place of an item.
+    Fallback(i64, String, Option<Box<Left>>),
+}
+
+/// An item that is not on the air any more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The playlist entry.
+    pub id: Ulid,
+    /// Its key.
+    pub key: String,
+    /// Where its last picture ends, ms of channel time.
+    pub at_ms: i64,
+    /// Where its last picture ends, ms of the item.
+    pub position_ms: u64,
+    /// How it came to be left.
+    pub how: Exit,
+    /// Why it was not played to its end, where that is a failure.
+    pub why: Option<String>,
+}
+
+/// How an item came to be left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// Played to its end.
+    Played,
+    /// Its media ended before its end.
+    Early,
+    /// Its media did not come in time.
+    Stalled,
+    /// Somebody wanted the next one.
+    Skipped,
+    /// Somebody wanted it off the air.
+    Ordered,
 }
 
 /// The group and what it plays.
@@ -174,13 +210,14 @@ impl Air {
                 if self.group.may_leave()
                     && let Some(item) = paused.take_if(|item| is_back(item))
                 {
-                    self.group.switch(&item.feed);
+                    let at = self.group.switch(&item.feed);
                     self.on = On::Item(OnItem { left_at: None, ..item });
+                    self.started(at, true);
                 } else if let Some(item) =
                     paused.take_if(|i| patience_is_over || i.feed.buffer().end.is_some())
                 {
                     let why = stalled(&item);
-                    self.leave(item, Some(why), programme);
+                    self.leave(item, Exit::Stalled, Some(why), programme);
                 } else if paused.is_none() && programme.has_ready() && self.group.may_leave() {
                     self.put_next_on(programme);
                 }
@@ -199,8 +236,8 @@ impl Air {
         self.end_item(programme);
         let feed = Arc::new(feed);
         let at = self.group.switch(&feed);
-        self.happened.push(Happened::Started(item.key.clone(), at));
         self.on = On::Item(OnItem { item, feed, info, recipe, from_ms, source, left_at: None });
+        self.started(at, false);
         (self.skip, self.starved) = (false, false);
         true
     }
@@ -209,8 +246,9 @@ impl Air {
         let Some(slate) = &self.slate else { return false };
         self.starved = false;
         let feed = Arc::new(Feed::of_slate(Arc::clone(slate)));
-        self.group.switch(&feed);
-        self.happened.push(Happened::Fallback(why.clone()));
+        let left = paused.as_ref().map(|item| Box::new(self.left(item, Exit::Stalled, None)));
+        let at = self.group.switch(&feed);
+        self.happened.push(Happened::Fallback(at, why.clone(), left));
         self.on = On::Slate { paused, since_ms: until, why };
         true
     }
@@ -233,18 +271,45 @@ impl Air {
     fn end_item(&mut self, programme: &mut Programme) {
         if let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) {
             let why = if self.skip { None } else { ended_early(&item, self.position_of(&item)) };
-            self.leave(item, why, programme);
+            let how = match (self.skip, &why) {
+                (true, _) => Exit::Skipped,
+                (false, Some(_)) => Exit::Early,
+                (false, None) => Exit::Played,
+            };
+            self.leave(item, how, why, programme);
         }
     }
 
-    fn leave(&mut self, item: OnItem, why: Option<String>, programme: &mut Programme) {
+    /// The session ends: what is on the air is left where it stands.
+    pub fn stop(&mut self) {
+        if let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) {
+            let left = self.left(&item, Exit::Ordered, None);
+            self.happened.push(Happened::Ended(Box::new(left)));
+        }
+    }
+
+    fn started(&mut self, at: i64, again: bool) {
+        let On::Item(on) = &self.on else { return };
+        let first = u64::try_from(self.group.feed_ms(at).saturating_add_unsigned(on.from_ms)).unwrap_or(0);
+        if let Some(seen) = self.item_seen() {
+            let seen = ItemSeen { position_ms: first, ..seen };
+            self.happened.push(Happened::Started(Box::new(seen), at, again));
+        }
+    }
+
+    fn left(&self, item: &OnItem, how: Exit, why: Option<String>) -> Left {
+        let (id, key) = (item.item.id.clone(), item.item.key.clone());
+        Left { id, key, at_ms: self.group.end_ms(), position_ms: self.position_of(item), how, why }
+    }
+
+    fn leave(&mut self, item: OnItem, how: Exit, why: Option<String>, programme: &mut Programme) {
         let widest = item.feed.buffer().idr().widest_ms;
         if item.recipe.video == Making::Copy && widest > MAX_IDR_DISTANCE_MS {
             let why = format!("IDR pictures are {:.1} s apart", widest as f64 / 1000.0);
             programme.conform_from_now_on(item.item.key.clone(), why);
         }
-        let position = self.position_of(&item);
-        self.happened.push(Happened::Ended(item.item.key, position, why));
+        let left = self.left(&item, how, why);
+        self.happened.push(Happened::Ended(Box::new(left)));
     }
 
     fn position_of(&self, item: &OnItem) -> u64 {

@@ -1,6 +1,8 @@
 //! One channel: sources in, one endless timeline out.
 
 pub mod air;
+pub mod airtime;
+pub mod flow;
 pub mod link;
 pub mod lock;
 pub mod log;
