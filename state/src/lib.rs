@@ -19,6 +19,7 @@ pub mod secret;
 pub mod seen;
 pub mod storage;
 pub mod store;
+pub mod totals;
 pub mod wire;
 
 /// A point in time as it appears in documents and messages: RFC 3339, UTC, whole milliseconds.
