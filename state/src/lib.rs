@@ -14,6 +14,7 @@ pub mod prepared;
 pub mod profile;
 pub mod restart;
 pub mod rotate;
+pub mod runs;
 pub mod seal;
 pub mod secret;
 pub mod seen;

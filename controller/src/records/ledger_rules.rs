@@ -310,7 +310,7 @@ fn a_destination_is_dark_while_it_is_wanted_and_the_worker_does_not_have_it() {
     ledger.heard(&told("r", 120, 0));
     let of = |ledger: &Ledger, id| ledger.totals().destinations[id];
     assert_eq!((of(&ledger, &one).on_ms, of(&ledger, &two).dark_ms), (30_000, 30_000));
-    ledger.want(&[one.clone()]);
+    ledger.want(std::slice::from_ref(&one));
     ledger.pass(moment(200), true);
     ledger.heard(&told("r", 190, 0));
     assert_eq!((of(&ledger, &one).on_ms, of(&ledger, &two).dark_ms), (100_000, 30_000));

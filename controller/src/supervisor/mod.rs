@@ -5,6 +5,7 @@
 mod acts;
 pub mod air;
 pub mod backoff;
+mod books;
 pub mod brief;
 mod channel;
 pub mod greeting;
@@ -133,7 +134,8 @@ pub struct Supervisor {
     channels: BTreeMap<ChannelId, Channel>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
-    journal: mpsc::Sender<journal::Entry>,
+    journal: mpsc::Sender<journal::Keep>,
+    books: books::Books,
     sights: Sights,
     leaving: bool,
     check_at: Instant,
@@ -165,6 +167,7 @@ pub fn open(
     let now = Instant::now();
     let mut supervisor = Supervisor {
         journal: journal::open(config.clone()),
+        books: books::Books::default(),
         config,
         wishes,
         briefing,
@@ -238,6 +241,7 @@ impl Supervisor {
                 if let (Ask::Start, Some(known)) = (ask, self.channels.get_mut(&channel)) {
                     known.start_afresh();
                 }
+                self.want_destinations(&channel);
                 self.settle(&channel).await;
                 let _ = done.send(());
             }
@@ -292,6 +296,7 @@ impl Supervisor {
                 self.act(id, action, now).await;
             }
         }
+        self.keep_books(id).await;
         self.publish(id);
     }
 
@@ -312,7 +317,10 @@ impl Supervisor {
     fn publish(&mut self, id: &ChannelId) {
         let wish = if self.wishes.is_on(id) { Wish::On } else { Wish::Off };
         let Some(channel) = self.channels.get_mut(id) else { return };
-        let sight = channel.sight(wish, Now::read());
+        let mut sight = channel.sight(wish, Now::read());
+        let (totals, trouble) = self.books.shown(id);
+        sight.totals = totals;
+        sight.alerts.extend(trouble);
         self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sight);
     }
 
@@ -350,7 +358,15 @@ impl Supervisor {
             }
             None => self.nobody_left(&mut channel, unfinished.map(|run| run.id), now),
         }
+        let living = match &channel.life {
+            Life::Running(run) => Some(run.id.clone()),
+            _ => None,
+        };
         self.channels.insert(id.clone(), channel);
+        for alert in self.open_books(id, living.as_ref(), now)? {
+            tracing::error!(channel.id = %id, "{alert}");
+            self.channels.entry(id.clone()).and_modify(|channel| channel.alerts.push(alert));
+        }
         self.publish(id);
         Ok(())
     }

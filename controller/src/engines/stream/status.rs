@@ -127,7 +127,14 @@ pub fn status(house: &House, channel: &ChannelId) -> Result<Status, Problem> {
 
 fn unseen(wish: &StreamConfig) -> Sight {
     let air = Air { is: Is::Off, since: state::now(), because: String::new() };
-    Sight { state: StreamState::new(wish.id.clone()), beat: None, alive: false, air, alerts: Vec::new() }
+    Sight {
+        state: StreamState::new(wish.id.clone()),
+        beat: None,
+        alive: false,
+        air,
+        alerts: Vec::new(),
+        totals: None,
+    }
 }
 
 fn shown(wish: StreamConfig, wanted: &[Wanted], sight: Sight, now: Timestamp) -> Status {
