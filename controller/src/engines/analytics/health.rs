@@ -38,6 +38,8 @@ pub struct Health {
     dropped_lately: u64,
     /// Read ahead of the item on the air.
     buffer_ms: Option<u64>,
+    /// Whether the fallback could be on the air at once.
+    protected: Option<bool>,
     /// Largest delay between a tag's due time and its sending in this run.
     max_late_ms: Option<u64>,
     hls: Option<HlsHealth>,
@@ -102,6 +104,7 @@ fn judged(channel: &ChannelId, sight: Option<&Sight>, now: Timestamp) -> Health 
         dropped: destinations.iter().map(|seen| seen.dropped).sum(),
         dropped_lately: flow.map_or(0, |flow| flow.dropped_lately),
         buffer_ms: flow.and_then(|flow| flow.ahead_ms),
+        protected: beat.map(|beat| beat.protected),
         max_late_ms: beat.map(|beat| beat.counts.max_late_ms),
         hls: beat.and_then(|beat| hls(beat, now)),
         destinations: destinations.iter().map(|seen| destination(seen, totals)).collect(),

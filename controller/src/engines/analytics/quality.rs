@@ -67,9 +67,41 @@ pub struct Cost {
     /// What it costs, of 100.
     pub points: u32,
     /// Names it for programs; stable.
-    pub code: &'static str,
+    pub code: Code,
     /// Names it for people.
     pub words: String,
+}
+
+/// What can cost points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// Wanted, and nobody accepts anything.
+    Dark,
+    /// The worker is not heard.
+    Unknown,
+    /// The fallback is on the air.
+    Fallback,
+    /// Destinations that accept nothing.
+    DestinationDown,
+    /// Too few pictures leave.
+    FewPictures,
+    /// HLS cannot be written.
+    Hls,
+    /// A destination accepts slower than it is sent.
+    SlowDestination,
+    /// Too little is read ahead.
+    LittleBuffer,
+    /// Tags were dropped.
+    Drops,
+    /// Connections were begun anew.
+    Reconnects,
+    /// HLS is far behind.
+    HlsLate,
+    /// The worker failed lately.
+    Restarted,
+    /// A platform will not like what is sent.
+    Warnings,
 }
 
 /// Judges.
@@ -84,8 +116,8 @@ pub fn quality(view: View<'_>) -> Quality {
         Is::On => State::Good,
     };
     let mut costs = match (state, view.beat) {
-        (State::Dark, _) => vec![cost(100, "dark", "nobody accepts anything")],
-        (State::Unknown, _) | (_, None) => vec![cost(100, "unknown", "the worker is not heard")],
+        (State::Dark, _) => vec![cost(100, Code::Dark, "nobody accepts anything")],
+        (State::Unknown, _) | (_, None) => vec![cost(100, Code::Unknown, "the worker is not heard")],
         (_, Some(beat)) => costs(beat, view),
     };
     costs.sort_by_key(|cost| std::cmp::Reverse(cost.points));
@@ -100,7 +132,7 @@ fn is_heard(view: View<'_>) -> bool {
     view.beat.is_some_and(|beat| u128::from(age_ms(beat)) <= STALE.as_millis() + 1_000)
 }
 
-fn cost(points: u32, code: &'static str, words: impl Into<String>) -> Cost {
+fn cost(points: u32, code: Code, words: impl Into<String>) -> Cost {
     Cost { points, code, words: words.into() }
 }
 
@@ -108,7 +140,7 @@ fn costs(beat: &Heartbeat, view: View<'_>) -> Vec<Cost> {
     let mut found = Vec::new();
     if beat.playing == Playing::Fallback {
         let why = beat.because.as_deref().unwrap_or("there is nothing to play");
-        found.push(cost(50, "fallback", format!("the fallback is on the air: {why}")));
+        found.push(cost(50, Code::Fallback, format!("the fallback is on the air: {why}")));
     }
     found.extend(of_destinations(beat));
     found.extend(of_flow(beat));
@@ -117,7 +149,11 @@ fn costs(beat: &Heartbeat, view: View<'_>) -> Vec<Cost> {
     }
     let restarted_s = view.restarted_at.map(|at| view.now.as_second() - at.as_second());
     if let Some(seconds) = restarted_s.filter(|seconds| (0..RESTART_COUNTS_S).contains(seconds)) {
-        found.push(cost(10, "restarted", format!("the worker failed and was started again {seconds} s ago")));
+        found.push(cost(
+            10,
+            Code::Restarted,
+            format!("the worker failed and was started again {seconds} s ago"),
+        ));
     }
     found
 }
@@ -131,7 +167,7 @@ fn of_destinations(beat: &Heartbeat) -> Vec<Cost> {
         let points = (60 * away.len()).div_ceil(all.len());
         let words =
             format!("{} of {} destinations accept nothing: {}", away.len(), all.len(), away.join(", "));
-        found.push(cost(points as u32, "destination_down", words));
+        found.push(cost(points as u32, Code::DestinationDown, words));
     }
     let behind = |d: &&DestinationSeen| {
         let full = u64::from(beat.flow.kbps) * 80;
@@ -142,22 +178,22 @@ fn of_destinations(beat: &Heartbeat) -> Vec<Cost> {
     let behind: Vec<&str> = all.iter().filter(behind).map(|d| d.id.as_str()).collect();
     if !behind.is_empty() {
         let words = format!("accepted slower than it is sent: {}", behind.join(", "));
-        found.push(cost(15, "slow_destination", words));
+        found.push(cost(15, Code::SlowDestination, words));
     }
     if beat.flow.dropped_lately > 0 {
         let words = format!("{} tags were dropped in the last minute", beat.flow.dropped_lately);
-        found.push(cost(10, "drops", words));
+        found.push(cost(10, Code::Drops, words));
     }
     let reconnects = u32::try_from(beat.flow.reconnects_lately).unwrap_or(u32::MAX);
     if reconnects > 0 {
         let words = format!("{reconnects} reconnects in the last minute");
-        found.push(cost(reconnects.saturating_mul(10).min(30), "reconnects", words));
+        found.push(cost(reconnects.saturating_mul(10).min(30), Code::Reconnects, words));
     }
     let warned: Vec<&str> = all.iter().filter(|d| !d.warnings.is_empty()).map(|d| d.id.as_str()).collect();
     if !warned.is_empty() {
         found.push(cost(
             5,
-            "warnings",
+            Code::Warnings,
             format!("a platform will not like what is sent: {}", warned.join(", ")),
         ));
     }
@@ -169,30 +205,30 @@ fn of_flow(beat: &Heartbeat) -> Vec<Cost> {
     let full = beat.profile.as_ref().map_or(30.0, |profile| profile.fps.per_second());
     if beat.sent_ms >= TOO_YOUNG_MS && beat.flow.fps < full / 2.0 {
         let words = format!("{:.1} pictures per second; the profile has {full:.0}", beat.flow.fps);
-        found.push(cost(if beat.flow.fps < 1.0 { 60 } else { 20 }, "few_pictures", words));
+        found.push(cost(if beat.flow.fps < 1.0 { 60 } else { 20 }, Code::FewPictures, words));
     }
     let next_is_ready = beat.next.as_ref().is_some_and(|next| next.ready);
     if let Some(ahead) = beat.flow.ahead_ms.filter(|ms| *ms < LITTLE_AHEAD_MS && !next_is_ready) {
-        found.push(cost(15, "little_buffer", format!("only {ahead} ms are read ahead")));
+        found.push(cost(15, Code::LittleBuffer, format!("only {ahead} ms are read ahead")));
     }
     found
 }
 
 fn of_hls(hls: &HlsSeen, sent_ms: u64, now: Timestamp) -> Option<Cost> {
     if let Some(error) = &hls.error {
-        return Some(cost(20, "hls", format!("HLS cannot be written: {error}")));
+        return Some(cost(20, Code::Hls, format!("HLS cannot be written: {error}")));
     }
     let age_s = hls.last_segment_at.map(|at| now.as_second() - at.as_second());
     match age_s {
         Some(age) if age > SEGMENT_FRESH_S => {
-            Some(cost(20, "hls", format!("the newest HLS segment is {age} s old")))
+            Some(cost(20, Code::Hls, format!("the newest HLS segment is {age} s old")))
         }
         None if sent_ms > SEGMENT_FRESH_S.unsigned_abs() * 1000 => {
-            Some(cost(20, "hls", "there is no HLS segment"))
+            Some(cost(20, Code::Hls, "there is no HLS segment"))
         }
         _ => {
             let late = edge_latency_ms(hls, now).filter(|ms| *ms > FAR_EDGE_MS)?;
-            Some(cost(10, "hls_late", format!("the newest HLS picture is {} s old", late / 1000)))
+            Some(cost(10, Code::HlsLate, format!("the newest HLS picture is {} s old", late / 1000)))
         }
     }
 }

@@ -30,9 +30,9 @@ fn beat(states: &[DestinationState]) -> Heartbeat {
     }
 }
 
-fn judged(air: Is, beat: &Heartbeat) -> (State, Option<u32>, Vec<(u32, &'static str)>) {
+fn judged(air: Is, beat: &Heartbeat) -> (State, Option<u32>, Vec<(u32, String)>) {
     let found = quality(View { air, beat: Some(beat), restarted_at: None, now: now() });
-    (found.state, found.score, found.costs.iter().map(|cost| (cost.points, cost.code)).collect())
+    (found.state, found.score, found.costs.iter().map(|cost| (cost.points, word(cost.code))).collect())
 }
 
 #[test]
@@ -41,23 +41,23 @@ fn every_line_of_the_table_costs_what_it_says() {
     let fine = beat(&[Live, Live]);
     assert_eq!(judged(Is::On, &fine), (State::Good, Some(100), vec![]));
     assert_eq!(judged(Is::Off, &fine), (State::Off, None, vec![]));
-    assert_eq!(judged(Is::Dark, &fine), (State::Dark, Some(0), vec![(100, "dark")]));
-    assert_eq!(judged(Is::Unknown, &fine), (State::Unknown, Some(0), vec![(100, "unknown")]));
+    assert_eq!(judged(Is::Dark, &fine), (State::Dark, Some(0), vec![(100, "dark".to_owned())]));
+    assert_eq!(judged(Is::Unknown, &fine), (State::Unknown, Some(0), vec![(100, "unknown".to_owned())]));
     let with = |how: &dyn Fn(&mut Heartbeat)| {
         let mut changed = fine.clone();
         how(&mut changed);
         judged(Is::On, &changed).2
     };
-    assert_eq!(judged(Is::On, &beat(&[Live, Waiting])).2, [(30, "destination_down")]);
-    assert_eq!(judged(Is::On, &beat(&[Live, Waiting, Sending])).2, [(40, "destination_down")]);
-    assert_eq!(with(&|b| b.destinations[0].bitrate_kbps = 2399), [(15, "slow_destination")]);
-    assert_eq!(with(&|b| b.flow.dropped_lately = 1), [(10, "drops")]);
-    assert_eq!(with(&|b| b.flow.reconnects_lately = 2), [(20, "reconnects")]);
-    assert_eq!(with(&|b| b.flow.reconnects_lately = 99), [(30, "reconnects")]);
-    assert_eq!(with(&|b| b.destinations[0].warnings.push("x".into())), [(5, "warnings")]);
-    assert_eq!(with(&|b| b.flow.fps = 14.0), [(20, "few_pictures")]);
-    assert_eq!(with(&|b| b.flow.fps = 0.2), [(60, "few_pictures")]);
-    assert_eq!(with(&|b| b.flow.ahead_ms = Some(900)), [(15, "little_buffer")]);
+    assert_eq!(judged(Is::On, &beat(&[Live, Waiting])).2, [(30, "destination_down".to_owned())]);
+    assert_eq!(judged(Is::On, &beat(&[Live, Waiting, Sending])).2, [(40, "destination_down".to_owned())]);
+    assert_eq!(with(&|b| b.destinations[0].bitrate_kbps = 2399), [(15, "slow_destination".to_owned())]);
+    assert_eq!(with(&|b| b.flow.dropped_lately = 1), [(10, "drops".to_owned())]);
+    assert_eq!(with(&|b| b.flow.reconnects_lately = 2), [(20, "reconnects".to_owned())]);
+    assert_eq!(with(&|b| b.flow.reconnects_lately = 99), [(30, "reconnects".to_owned())]);
+    assert_eq!(with(&|b| b.destinations[0].warnings.push("x".into())), [(5, "warnings".to_owned())]);
+    assert_eq!(with(&|b| b.flow.fps = 14.0), [(20, "few_pictures".to_owned())]);
+    assert_eq!(with(&|b| b.flow.fps = 0.2), [(60, "few_pictures".to_owned())]);
+    assert_eq!(with(&|b| b.flow.ahead_ms = Some(900)), [(15, "little_buffer".to_owned())]);
     let next = NextSeen { id: Ulid::from_text("n"), key: "n".into(), ready: true };
     assert_eq!(with(&|b| (b.flow.ahead_ms, b.next) = (Some(900), Some(next.clone()))), []);
     let hls = |last: i64, edge: i64, error: Option<&str>| {
@@ -68,15 +68,15 @@ fn every_line_of_the_table_costs_what_it_says() {
         })
     };
     assert_eq!(hls(4_000, 6_000, None), []);
-    assert_eq!(hls(4_000, 21_000, None), [(10, "hls_late")]);
-    assert_eq!(hls(17_000, 19_000, None), [(20, "hls")]);
-    assert_eq!(hls(4_000, 6_000, Some("disk full")), [(20, "hls")]);
+    assert_eq!(hls(4_000, 21_000, None), [(10, "hls_late".to_owned())]);
+    assert_eq!(hls(17_000, 19_000, None), [(20, "hls".to_owned())]);
+    assert_eq!(hls(4_000, 6_000, Some("disk full")), [(20, "hls".to_owned())]);
     let restarted_at = Some(ago(300_000));
     let found = quality(View { air: Is::On, beat: Some(&fine), restarted_at, now: now() });
-    assert_eq!((found.score, found.costs[0].code), (Some(90), "restarted"));
+    assert_eq!((found.score, found.costs[0].code), (Some(90), Code::Restarted));
     let mut slate = fine.clone();
     slate.playing = Playing::Fallback;
-    assert_eq!(judged(Is::Fallback, &slate), (State::Fallback, Some(50), vec![(50, "fallback")]));
+    assert_eq!(judged(Is::Fallback, &slate), (State::Fallback, Some(50), vec![(50, "fallback".to_owned())]));
 }
 
 #[test]
@@ -85,6 +85,35 @@ fn old_words_say_nothing_about_now() {
     assert_eq!(judged(Is::On, &old).0, State::Unknown, "even when nobody has judged the air anew");
     let none = quality(View { air: Is::On, beat: None, restarted_at: None, now: now() });
     assert_eq!((none.state, none.score), (State::Unknown, Some(0)));
+}
+
+#[test]
+fn the_table_in_the_docs_has_every_code() {
+    use Code as C;
+    let known = [
+        C::Dark,
+        C::Unknown,
+        C::Fallback,
+        C::DestinationDown,
+        C::FewPictures,
+        C::Hls,
+        C::SlowDestination,
+        C::LittleBuffer,
+        C::Drops,
+        C::Reconnects,
+        C::HlsLate,
+        C::Restarted,
+        C::Warnings,
+    ];
+    let docs = include_str!("../../../../docs/truth.md");
+    let table = docs.split("The score is 100 less what is wrong:").nth(1).unwrap();
+    let told = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let told: Vec<_> = told.filter(|code| *code != "code").collect();
+    assert_eq!(told, known.map(word));
+}
+
+fn word(code: Code) -> String {
+    serde_json::to_value(code).unwrap().as_str().unwrap().to_owned()
 }
 
 proptest! {
