@@ -120,7 +120,10 @@ impl AsRun {
             }
             "fallback.started" => {
                 let item = self.open.take_if(|open| open.kind == Kind::Item);
-                out.extend(item.map(|open| left(open, *at, &data["left"])));
+                out.extend(item.map(|open| {
+                    let told = left(open, *at, &data["left"]);
+                    Entry { reason: told.reason.clone().or(text(&data["reason"])), ..told }
+                }));
                 out.extend(self.close(Some(*at), Ended::Played, None));
                 self.open = Some(Entry { key: text(&data["key"]), ..entry(kept, Kind::Fallback) });
             }

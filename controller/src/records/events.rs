@@ -97,3 +97,54 @@ fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::{Seek, Write};
+
+    fn line(seq: u64) -> String {
+        format!(
+            "{{\"run\":\"r\",\"seq\":{seq},\"at_wall\":\"2026-01-01T00:00:00Z\",\"at_media_ms\":0,\"kind\":\"x\"}}\n"
+        )
+    }
+
+    fn seqs(bytes: &[u8]) -> Vec<u64> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        read(file).map(|kept| kept.unwrap().event.seq).collect()
+    }
+
+    #[test]
+    fn torn_strange_and_endless_lines_cost_no_other() {
+        let endless = format!("{{\"run\":\"{}\"}}\n", "x".repeat(3 * LONGEST_LINE));
+        let text =
+            [line(1), "{\"run\":\"r\",\"se\n".into(), endless, "\n\n".into(), line(2), line(3)].concat();
+        assert_eq!(seqs(text.as_bytes()), [1, 2, 3]);
+        assert_eq!(seqs(&text.as_bytes()[..text.len() - 20]), [1, 2], "the last one is half written");
+    }
+
+    #[test]
+    fn a_file_that_is_put_aside_while_others_are_opened_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("events.jsonl"), line(2)).unwrap();
+        std::fs::write(at("events.jsonl.1"), line(1)).unwrap();
+        std::fs::hard_link(at("events.jsonl"), at("events.jsonl.2")).unwrap();
+        let files = open(folder.path(), Timestamp::MIN).unwrap();
+        let found: Vec<_> = files.into_iter().flat_map(read).map(|kept| kept.unwrap().event.seq).collect();
+        assert_eq!(found, [1, 2]);
+        let later = state::now().checked_add(std::time::Duration::from_secs(3600)).unwrap();
+        assert!(open(folder.path(), later).unwrap().is_empty(), "nothing in them is so young");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_to_their_end(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
+            let whole = [bytes.as_slice(), b"\n", line(7).as_bytes()].concat();
+            prop_assert_eq!(seqs(&whole).last().copied(), Some(7));
+        }
+    }
+}
