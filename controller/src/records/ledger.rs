@@ -41,8 +41,9 @@ impl Ledger {
         Self { totals, saved_at_ms, changed: true }
     }
 
-    /// Takes up the books of an earlier controller, and counts the time in between.
-    pub fn take_up(mut totals: Totals, wanted: Wanted, now: Moment) -> Self {
+    /// Takes up the books of an earlier controller, and counts the time in between. `living` is the worker that was
+    /// found.
+    pub fn take_up(mut totals: Totals, wanted: Wanted, living: Option<&Ulid>, now: Moment) -> Self {
         let (gap_ms, same_boot) = gap(&totals.until, &now);
         let since = wanted.since.unwrap_or(now.wall);
         let wanted_ms = match (totals.wanted, wanted.is) {
@@ -52,14 +53,22 @@ impl Ledger {
             (false, false) => 0,
         };
         // A worker does not outlive its machine.
-        let may_have_played = totals.run.is_some() && same_boot;
+        let may_have_played = (totals.run.is_some() || living.is_some()) && same_boot;
         for account in accounts(&mut totals) {
             account.wanted_ms += wanted_ms;
             account.away_ms += if may_have_played { wanted_ms } else { 0 };
             account.dark_ms += if may_have_played { 0 } else { wanted_ms };
         }
         (totals.wanted, totals.until) = (wanted.is, now);
-        Self { saved_at_ms: totals.until.boot_ms, totals, changed: true }
+        let mut ledger = Self { saved_at_ms: totals.until.boot_ms, totals, changed: true };
+        match (living, ledger.totals.run.as_ref().map(|run| run.id.clone())) {
+            // The controller that started it may not have lived to write that down.
+            (Some(living), None) => ledger.begin(living),
+            (Some(living), Some(_)) => ledger.run_began(living),
+            (None, Some(left)) => ledger.run_ended(&left, false),
+            (None, None) => {}
+        }
+        ledger
     }
 
     /// The sums of this moment.
@@ -108,6 +117,10 @@ impl Ledger {
             return;
         }
         self.close(|account| account.dark_ms += account.open_ms());
+        self.begin(run);
+    }
+
+    fn begin(&mut self, run: &Ulid) {
         self.totals.run = Some(RunMark { id: run.clone(), heard: false });
         let all = std::iter::once(&mut self.totals.channel).chain(self.totals.destinations.values_mut());
         all.for_each(|account| account.counted = Counted::default());
@@ -171,9 +184,9 @@ impl Ledger {
         Some(self.totals.clone())
     }
 
-    /// It is on the disk with this revision.
-    pub fn saved(&mut self, revision: u64) {
-        self.totals.revision = revision;
+    /// What was due could not be handed over.
+    pub fn try_again(&mut self) {
+        self.changed = true;
     }
 }
 

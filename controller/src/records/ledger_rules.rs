@@ -163,16 +163,12 @@ impl World {
     /// As the supervisor does it: whoever is not found any more has ended unseen.
     fn controller_returns(&mut self) {
         let wanted = Wanted { is: self.wanted, since: Some(self.wanted_since) };
+        let living = self.worker.as_ref().map(|worker| &worker.run);
         let mut ledger = match self.disk.clone() {
-            Some(totals) => Ledger::take_up(totals, wanted, self.now.clone()),
+            Some(totals) => Ledger::take_up(totals, wanted, living, self.now.clone()),
             None => Ledger::new(ChannelId::main(), self.wanted, self.now.clone()),
         };
         ledger.want(std::slice::from_ref(&self.dest));
-        match (&self.worker, ledger.totals().run.clone()) {
-            (None, Some(left)) => ledger.run_ended(&left.id, false),
-            (Some(worker), _) => ledger.run_began(&worker.run),
-            (None, None) => {}
-        }
         self.ledger = Some(ledger);
     }
 
@@ -267,23 +263,28 @@ fn a_worker_that_played_on_alone_tells_the_next_controller() {
     let mut ledger = on_air();
     let saved = ledger.due().unwrap();
     let wanted = Wanted { is: true, since: None };
-    let mut next = Ledger::take_up(saved.clone(), wanted, moment(400));
+    let run = Ulid::from_text("r");
+    let mut next = Ledger::take_up(saved.clone(), wanted, Some(&run), moment(400));
     assert_eq!(seconds(&next), [400, 90, 10, 0, 300]);
     next.heard(&told("r", 380, 10));
     assert_eq!(seconds(&next), [400, 380, 20, 0, 0]);
     // Its reconnects were counted before.
     assert_eq!(next.totals().channel.reconnects, 2);
     // One that died meanwhile tells nobody any more.
-    let mut next = Ledger::take_up(saved, wanted, moment(400));
-    next.run_ended(&Ulid::from_text("r"), false);
+    let next = Ledger::take_up(saved.clone(), wanted, None, moment(400));
     assert_eq!(seconds(&next), [400, 90, 10, 300, 0]);
+    // One that nobody lived to write down is heard as well.
+    let unwritten = Totals { run: None, ..saved };
+    let mut next = Ledger::take_up(unwritten, wanted, Some(&Ulid::from_text("s")), moment(400));
+    next.heard(&told("s", 280, 5));
+    assert_eq!(seconds(&next), [400, 370, 30, 0, 0]);
 }
 
 #[test]
 fn a_machine_that_was_off_was_dark() {
     let saved = on_air().due().unwrap();
     let now = Moment { boot: "another".into(), boot_ms: 5_000, ..moment(3700) };
-    let next = Ledger::take_up(saved, Wanted { is: true, since: None }, now);
+    let next = Ledger::take_up(saved, Wanted { is: true, since: None }, None, now);
     assert_eq!(seconds(&next), [3700, 90, 3610, 0, 0]);
 }
 
@@ -297,7 +298,7 @@ fn what_nobody_wants_counts_as_nothing() {
     assert_eq!(seconds(&ledger)[0], 110);
     // Wanted again 20 s before the controller came back to see it.
     let since = Some(moment(5980).wall);
-    let next = Ledger::take_up(saved, Wanted { is: true, since }, moment(6000));
+    let next = Ledger::take_up(saved, Wanted { is: true, since }, None, moment(6000));
     assert_eq!(seconds(&next), [130, 90, 30, 10, 0]);
 }
 

@@ -1,8 +1,7 @@
-//! Keeps the books of every channel: tells the ledgers what happened, puts them on the disk, and hands ended runs to
-//! the journal. What the figures mean is decided in [`crate::records::ledger`].
+//! Keeps the books of every channel: tells the ledgers what happened, and hands them and ended runs to the journal,
+//! which puts them on the disk. What the figures mean is decided in [`crate::records::ledger`].
 
 use super::Supervisor;
-use super::acts::put_over;
 use super::journal::{Entry, Keep};
 use super::seen::Now;
 use crate::records::clock;
@@ -17,16 +16,43 @@ use state::store;
 use state::totals::Totals;
 use state::wire::{Event, Heartbeat};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The books of one channel.
 struct Book {
     ledger: Ledger,
-    /// What is on the disk: only that is shown, so that a sum never goes back.
-    shown: Arc<Totals>,
-    failed: Option<String>,
+    shelf: Arc<Shelf>,
     /// Runs that the history has, and whether it has their end.
     noted: Vec<(Ulid, bool)>,
+}
+
+/// What is on the disk: only that is shown, so that a sum never goes back.
+#[derive(Debug)]
+pub(super) struct Shelf(Mutex<(Arc<Totals>, Option<String>)>);
+
+impl Shelf {
+    fn new(totals: Totals) -> Self {
+        Self(Mutex::new((Arc::new(totals), None)))
+    }
+
+    fn seen(&self) -> (Arc<Totals>, Option<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The revision that is on the disk.
+    pub(super) fn revision(&self) -> u64 {
+        self.seen().0.revision
+    }
+
+    /// The books are on the disk.
+    pub(super) fn kept(&self, totals: Totals) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Arc::new(totals), None);
+    }
+
+    /// They are not, for this reason.
+    pub(super) fn failed(&self, words: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(words);
+    }
 }
 
 /// The books of all channels.
@@ -75,8 +101,8 @@ impl Books {
 
     /// What is on the disk, and what is wrong with it.
     pub(super) fn shown(&self, id: &ChannelId) -> (Option<Arc<Totals>>, Option<String>) {
-        let book = self.0.get(id);
-        (book.map(|book| Arc::clone(&book.shown)), book.and_then(|book| book.failed.clone()))
+        let seen = self.0.get(id).map(|book| book.shelf.seen());
+        seen.map_or((None, None), |(totals, failed)| (Some(totals), failed))
     }
 }
 
@@ -92,19 +118,17 @@ impl Supervisor {
         let (wish, moment) = (self.wishes.get(id), clock::moment(now.wall));
         let is = wish.as_ref().is_some_and(|wish| wish.wish == Wish::On);
         let wanted = Wanted { is, since: wish.as_ref().and_then(|wish| wish.wish_since) };
+        let shown = loaded.document.clone().unwrap_or_else(|| Totals::new(id.clone(), moment.clone()));
         let mut ledger = match loaded.document {
-            Some(totals) => Ledger::take_up(totals, wanted, moment),
+            Some(totals) => Ledger::take_up(totals, wanted, living, moment),
             None => Ledger::new(id.clone(), is, moment),
         };
-        let left = ledger.totals().run.clone();
-        match (living, left) {
-            (Some(living), _) => ledger.run_began(living),
-            (None, Some(left)) => ledger.run_ended(&left.id, false),
-            (None, None) => {}
+        if let Some(living) = living {
+            ledger.run_began(living);
         }
         ledger.want(&self.destinations_of(wish.as_ref()));
-        let shown = Arc::new(ledger.totals().clone());
-        self.books.0.insert(id.clone(), Book { ledger, shown, failed: None, noted: Vec::new() });
+        let shelf = Arc::new(Shelf::new(shown));
+        self.books.0.insert(id.clone(), Book { ledger, shelf, noted: Vec::new() });
         self.note_runs(id);
         Ok(loaded.alerts)
     }
@@ -121,23 +145,14 @@ impl Supervisor {
         enabled.map(|wanted| wanted.shown.id).collect()
     }
 
-    /// Counts the time up to now, and puts the books on the disk when that is due.
-    pub(super) async fn keep_books(&mut self, id: &ChannelId) {
+    /// Counts the time up to now, and hands the books to the disk when that is due.
+    pub(super) fn keep_books(&mut self, id: &ChannelId) {
         self.books.pass(id, self.wishes.is_on(id), Now::read());
         let Some(book) = self.books.0.get_mut(id) else { return };
         let Some(totals) = book.ledger.due() else { return };
-        let folder = self.config.channel_dir(id);
-        match crate::off_thread(move || put_over(&folder, totals)).await {
-            Ok(saved) => {
-                book.ledger.saved(saved.revision);
-                (book.shown, book.failed) = (Arc::new(saved), None);
-            }
-            Err(error) => {
-                if book.failed.is_none() {
-                    tracing::error!(channel.id = %id, %error, "the time on air cannot be saved");
-                }
-                book.failed = Some(format!("channel {id}: the time on air cannot be saved: {error}"));
-            }
+        let keep = Keep::Totals(Box::new(totals), Arc::clone(&book.shelf));
+        if self.journal.try_send(keep).is_err() {
+            book.ledger.try_again();
         }
     }
 

@@ -1,6 +1,8 @@
 //! What happened on the air, kept in `channels/<id>/events.jsonl`. A worker is told that an event is kept when it is
 //! on the disk, and not before: until then it repeats it to every controller that it finds.
 
+use super::acts::put_over;
+use super::books::Shelf;
 use super::socket::Line;
 use crate::config::Config;
 use crate::records::events::{ASIDE, FILE, Kept, LONGEST};
@@ -8,6 +10,7 @@ use crate::records::runs;
 use state::ids::{ChannelId, Ulid};
 use state::rotate;
 use state::runs::RunKept;
+use state::totals::Totals;
 use state::wire::{Event, ToWorker};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,6 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Most events on their way to the disk.
 const WAITING: usize = 1024;
@@ -27,6 +31,8 @@ pub(super) enum Keep {
     Event(Entry),
     /// For the history of runs.
     Run(ChannelId, Box<RunKept>),
+    /// The books, and where is shown what is on the disk.
+    Totals(Box<Totals>, Arc<Shelf>),
 }
 
 /// An event, and whom to tell when it is on the disk.
@@ -41,10 +47,9 @@ pub(super) struct Entry {
 }
 
 /// Starts the journal. It writes what it gets until the sender is gone.
-pub(super) fn open(config: Arc<Config>) -> mpsc::Sender<Keep> {
+pub(super) fn open(config: Arc<Config>) -> (mpsc::Sender<Keep>, JoinHandle<()>) {
     let (sender, inbox) = mpsc::channel(WAITING);
-    tokio::spawn(write_all(config, inbox));
-    sender
+    (sender, tokio::spawn(write_all(config, inbox)))
 }
 
 async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Keep>) {
@@ -56,6 +61,7 @@ async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Keep>) {
             match keep {
                 Keep::Event(entry) => by_channel.entry(entry.channel.clone()).or_default().push(entry),
                 Keep::Run(channel, run) => note_run(&config, &channel, *run).await,
+                Keep::Totals(totals, shelf) => put_totals(&config, *totals, &shelf).await,
             }
         }
         for (channel, entries) in by_channel {
@@ -100,6 +106,19 @@ async fn note_run(config: &Config, channel: &ChannelId, run: RunKept) {
 impl Kept {
     fn of(entry: &Entry) -> Self {
         Self { event: entry.event.clone(), session: entry.session.clone() }
+    }
+}
+
+/// What cannot be written is an alert, and is tried again with the next change.
+async fn put_totals(config: &Config, totals: Totals, shelf: &Shelf) {
+    let (id, folder) = (totals.id.clone(), config.channel_dir(&totals.id));
+    let totals = Totals { revision: shelf.revision(), ..totals };
+    match crate::off_thread(move || put_over(&folder, totals)).await {
+        Ok(saved) => shelf.kept(saved),
+        Err(error) => {
+            tracing::error!(channel.id = %id, %error, "the time on air cannot be saved");
+            shelf.failed(format!("channel {id}: the time on air cannot be saved: {error}"));
+        }
     }
 }
 

@@ -39,9 +39,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// Every channel is looked at this often, whatever else we were told.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the disk may take for what is left to be kept at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A loop that comes this much too late was held up itself. With a check every second, nothing that lasts long enough
 /// to make a worker look silent goes unnoticed.
@@ -135,6 +139,8 @@ pub struct Supervisor {
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     journal: mpsc::Sender<journal::Keep>,
+    /// Ends when all that was handed to it is on the disk.
+    keeper: JoinHandle<()>,
     books: books::Books,
     sights: Sights,
     leaving: bool,
@@ -165,8 +171,10 @@ pub fn open(
     let handle = Handle { events: events.clone(), sights: sights.clone(), leaving: Arc::default() };
     tokio::spawn(socket::accept(listener, events.clone()));
     let now = Instant::now();
+    let (journal, keeper) = journal::open(config.clone());
     let mut supervisor = Supervisor {
-        journal: journal::open(config.clone()),
+        journal,
+        keeper,
         books: books::Books::default(),
         config,
         wishes,
@@ -207,6 +215,11 @@ impl Supervisor {
                 Some(event) => self.handle(event).await,
                 None => self.check().await,
             }
+        }
+        let Self { journal, keeper, .. } = self;
+        drop(journal);
+        if tokio::time::timeout(LAST_WORDS, keeper).await.is_err() {
+            tracing::error!("the last events cannot be put on the disk in time");
         }
     }
 
@@ -296,7 +309,7 @@ impl Supervisor {
                 self.act(id, action, now).await;
             }
         }
-        self.keep_books(id).await;
+        self.keep_books(id);
         self.publish(id);
     }
 
