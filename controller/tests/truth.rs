@@ -131,3 +131,25 @@ fn a_channel_that_nobody_wants_has_no_score_and_one_that_is_not_heard_is_not_goo
     assert_eq!((&found["score"], &found["costs"][0]["code"]), (&json!(0), &json!("dark")));
     house.stop_channel();
 }
+
+#[test]
+fn a_controller_that_ends_leaves_nothing_untold_and_its_absence_is_dark() {
+    let mut house = House::with_worker("play");
+    house.start_channel();
+    house.wait_for_phase("live");
+    house.signal("TERM");
+    house.ended();
+    let left = house.document("totals.json");
+    assert_eq!((left.get("run"), &left["wanted"]), (None, &json!(true)), "{left}");
+    let runs = house.document("runs.json");
+    assert!(runs["runs"][0]["ended_at"].is_string(), "{runs}");
+    let events = fs::read_to_string(house.state("channels/main/events.jsonl")).unwrap();
+    assert!(events.contains("run.ended"), "{events}");
+    house.start();
+    let back = house.wait_until("the time in between", |status| {
+        status["totals"]["dark_ms"].as_u64() > left["channel"]["dark_ms"].as_u64()
+    });
+    assert_eq!(back["totals"]["since"], left["since"]);
+    let page = house.get("/api/channels/main/runs").json();
+    assert_eq!((&page["runs"][0]["began"], &page["runs"][1]["began"]), (&json!("resume"), &json!("start")));
+}

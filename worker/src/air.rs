@@ -1,6 +1,7 @@
 //! What is on the air: the item, or the slate while there is none, and the rules by which one follows the other.
 
 use crate::media::Tag;
+use crate::played::{Exit, Left};
 use crate::programme::Programme;
 use crate::source::buffer::{End, MAX_IDR_DISTANCE_MS};
 use crate::source::feed::Feed;
@@ -9,8 +10,6 @@ use crate::source::probe::MediaInfo;
 use crate::source::recipe::Recipe;
 use crate::source::slate::Slate;
 use crate::splice::{self, Advance, Group};
-use serde::Serialize;
-use state::ids::Ulid;
 use state::profile::Profile;
 use state::wire::{Cursor, ItemSeen, ItemSpec, Making, Playing};
 use std::sync::Arc;
@@ -68,39 +67,6 @@ pub enum Happened {
     Ended(Box<Left>),
     /// The slate went on the air at this ms of channel time, for this reason, perhaps in the place of an item.
     Fallback(i64, String, Option<Box<Left>>),
-}
-
-/// An item that is not on the air any more.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Left {
-    /// The playlist entry.
-    pub id: Ulid,
-    /// Its key.
-    pub key: String,
-    /// Where its last picture ends, ms of channel time.
-    pub at_ms: i64,
-    /// Where its last picture ends, ms of the item.
-    pub position_ms: u64,
-    /// How it came to be left.
-    pub how: Exit,
-    /// Why it was not played to its end, where that is a failure.
-    pub why: Option<String>,
-}
-
-/// How an item came to be left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Exit {
-    /// Played to its end.
-    Played,
-    /// Its media ended before its end.
-    Early,
-    /// Its media did not come in time.
-    Stalled,
-    /// Somebody wanted the next one.
-    Skipped,
-    /// Somebody wanted it off the air.
-    Ordered,
 }
 
 /// The group and what it plays.

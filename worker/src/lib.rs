@@ -9,6 +9,7 @@ pub mod log;
 pub mod media;
 pub mod output;
 pub mod pace;
+pub mod played;
 pub mod playlist;
 pub mod prepare;
 pub mod programme;

@@ -1,10 +1,11 @@
 //! What the worker tells of itself: heartbeats and events.
 
-use crate::air::{Air, Happened, Left};
+use crate::air::{Air, Happened};
 use crate::airtime::Airtimes;
 use crate::flow::FlowMeter;
 use crate::media::Tag;
 use crate::output::Outputs;
+use crate::played::Left;
 use crate::programme::Programme;
 use crate::splice::HOUSE_DELAY_MS;
 use jiff::SignedDuration;
