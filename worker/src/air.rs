@@ -65,8 +65,17 @@ pub enum Happened {
     Started(Box<ItemSeen>, i64, bool),
     /// An item was left and does not come back.
     Ended(Box<Left>),
-    /// The slate went on the air at this ms of channel time, for this reason, perhaps in the place of an item.
-    Fallback(i64, String, Option<Box<Left>>),
+    /// The fallback went on the air.
+    Fallback {
+        /// At this ms of channel time.
+        at: i64,
+        /// For this reason, in words.
+        why: String,
+        /// Key of the fallback video; none for the slate.
+        key: Option<String>,
+        /// The item in whose place it is, if there was one.
+        left: Option<Box<Left>>,
+    },
 }
 
 /// The group and what it plays.
@@ -214,7 +223,7 @@ impl Air {
         let feed = Arc::new(Feed::of_slate(Arc::clone(slate)));
         let left = paused.as_ref().map(|item| Box::new(self.left(item, Exit::Stalled, None)));
         let at = self.group.switch(&feed);
-        self.happened.push(Happened::Fallback(at, why.clone(), left));
+        self.happened.push(Happened::Fallback { at, why: why.clone(), key: None, left });
         self.on = On::Slate { paused, since_ms: until, why };
         true
     }

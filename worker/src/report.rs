@@ -64,8 +64,9 @@ impl Report {
                 (if again { "item.resumed" } else { "item.started" }, at, json!(item))
             }
             Happened::Ended(left) => ("item.ended", left.at_ms, shown(&left)),
-            Happened::Fallback(at, why, left) => {
-                ("fallback.started", at, json!({ "reason": why, "left": left.map(|left| shown(&left)) }))
+            Happened::Fallback { at, why, key, left } => {
+                let left = left.map(|left| shown(&left));
+                ("fallback.started", at, json!({ "reason": why, "key": key, "left": left }))
             }
         };
         tracing::info!(event.kind = kind, event.at_media_ms = at, event.data = %data, "on the air");
@@ -110,11 +111,11 @@ impl Report {
         };
         let mut ahead_ms = None;
         if let Some((air, programme, begun)) = playing {
-            let item = air.group().on_air().filter(|feed| !feed.is_slate());
-            ahead_ms = item.map(|feed| u64::try_from(feed.buffer().ahead_ms()).unwrap_or(0));
             (beat.playing, beat.because) = air.playing();
             beat.because = beat.because.or_else(|| programme.trouble());
             beat.item = air.item_seen();
+            let feed = air.group().on_air().filter(|_| beat.item.is_some());
+            ahead_ms = feed.map(|feed| u64::try_from(feed.buffer().ahead_ms()).unwrap_or(0));
             beat.next = programme.next_seen();
             beat.profile = Some(programme.profile().clone());
             beat.cursor = air.cursor();
