@@ -98,22 +98,31 @@ impl Ended {
 #[derive(Debug, Default)]
 pub struct AsRun {
     open: Option<Entry>,
+    /// Of a run that another one has followed; its last words may come late.
+    leaving: Option<Entry>,
 }
 
 impl AsRun {
     /// Takes an event, in the order of the journal; entries that it ends go to `out`.
     pub fn take(&mut self, kept: &Kept, out: &mut Vec<Entry>) {
         let Event { run, at_media_ms: at, kind, data, .. } = &kept.event;
-        if let Some(open) = self.open.take_if(|open| open.run != *run) {
-            out.push(Entry { ended: Ended::RunEnded, exact: false, ..open });
+        let begins = matches!(kind.as_str(), "item.started" | "item.resumed" | "fallback.started");
+        if begins && let Some(open) = self.open.take_if(|open| open.run != *run) {
+            out.extend(self.leaving.replace(open).map(cut_off));
+        }
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.run == *run) {
+            if !begins {
+                return self.last_words(kept, out);
+            }
+            out.extend(self.leaving.take().map(cut_off));
         }
         match kind.as_str() {
             "item.started" | "item.resumed" => {
-                out.extend(self.close(Some(*at), Ended::Played, None));
+                out.extend(self.close(*at));
                 self.open = item(kept, kind == "item.resumed");
             }
             "item.ended" => {
-                let ours = |open: &mut Entry| open.kind == Kind::Item && open.id == id_of(data);
+                let ours = |open: &mut Entry| is_of(open, run, data);
                 if let Some(open) = self.open.take_if(ours) {
                     out.push(left(open, *at, data));
                 }
@@ -124,42 +133,74 @@ impl AsRun {
                     let told = left(open, *at, &data["left"]);
                     Entry { reason: told.reason.clone().or(text(&data["reason"])), ..told }
                 }));
-                out.extend(self.close(Some(*at), Ended::Played, None));
+                out.extend(self.close(*at));
                 self.open = Some(Entry { key: text(&data["key"]), ..entry(kept, Kind::Fallback) });
             }
             "item.failed" => out.push(failed(kept)),
             "run.ended" => {
-                let asked = data["as_asked"] == true;
-                let how = if asked { Ended::Ordered } else { Ended::RunEnded };
-                let at = Some(*at).filter(|at| *at > 0);
-                let open = self.close(at, how, text(&data["reason"]).filter(|_| !asked));
-                let position = data["position_ms"].as_u64();
-                out.extend(open.map(|open| Entry {
-                    out_ms: position.filter(|_| open.kind == Kind::Item),
-                    exact: false,
-                    ..open
-                }));
+                let open = self.open.take_if(|open| open.run == *run);
+                out.extend(open.map(|open| run_over(open, *at, data)));
             }
             _ => {}
         }
     }
 
+    /// What a run says that another one has followed already.
+    fn last_words(&mut self, kept: &Kept, out: &mut Vec<Entry>) {
+        let Event { run, at_media_ms: at, kind, data, .. } = &kept.event;
+        match kind.as_str() {
+            "item.ended" => {
+                let ended = self.leaving.take_if(|leaving| is_of(leaving, run, data));
+                out.extend(ended.map(|leaving| left(leaving, *at, data)));
+            }
+            "run.ended" => out.extend(self.leaving.take().map(|leaving| run_over(leaving, *at, data))),
+            "item.failed" => out.push(failed(kept)),
+            _ => {}
+        }
+    }
+
     /// What has not ended; `living` is the run that plays now.
-    pub fn rest(self, living: Option<&Ulid>) -> Option<Entry> {
-        let open = self.open?;
-        let ended = if living == Some(&open.run) { Ended::OnAir } else { Ended::RunEnded };
-        Some(Entry { ended, exact: false, ..open })
+    pub fn rest(self, living: Option<&Ulid>) -> impl Iterator<Item = Entry> {
+        let lives = self.open.as_ref().is_some_and(|open| living == Some(&open.run));
+        let on_air = move |open| if lives { Entry { exact: false, ..open } } else { cut_off(open) };
+        self.leaving.map(cut_off).into_iter().chain(self.open.map(on_air))
     }
 
-    /// When the open entry began.
+    /// When the first of the open entries began.
     pub fn open_since(&self) -> Option<Timestamp> {
-        self.open.as_ref().map(|open| open.started_at)
+        self.leaving.iter().chain(&self.open).map(|open| open.started_at).min()
     }
 
-    fn close(&mut self, at: Option<i64>, ended: Ended, reason: Option<String>) -> Option<Entry> {
+    /// What follows begins at `at`, ms of channel time.
+    fn close(&mut self, at: i64) -> Option<Entry> {
         let open = self.open.take()?;
-        let duration_ms = at.zip(open.media_ms).map(|(at, from)| (at - from).max(0));
-        Some(Entry { duration_ms, ended, reason: reason.or(open.reason.clone()), ..open })
+        let duration_ms = open.media_ms.map(|from| (at - from).max(0));
+        Some(Entry { duration_ms, ended: Ended::Played, ..open })
+    }
+}
+
+/// Whether these words are about this item.
+fn is_of(open: &Entry, run: &Ulid, data: &Value) -> bool {
+    open.kind == Kind::Item && open.run == *run && open.id == id_of(data)
+}
+
+/// Nobody has told its end.
+fn cut_off(open: Entry) -> Entry {
+    Entry { ended: Ended::RunEnded, exact: false, ..open }
+}
+
+/// Where it stood when its worker ended, by the last heartbeat.
+fn run_over(open: Entry, at: i64, data: &Value) -> Entry {
+    let asked = data["as_asked"] == true;
+    let at = Some(at).filter(|at| *at > 0);
+    let position = data["position_ms"].as_u64();
+    Entry {
+        duration_ms: at.zip(open.media_ms).map(|(at, from)| (at - from).max(0)),
+        out_ms: position.filter(|_| open.kind == Kind::Item),
+        ended: if asked { Ended::Ordered } else { Ended::RunEnded },
+        reason: text(&data["reason"]).filter(|_| !asked).or(open.reason.clone()),
+        exact: false,
+        ..open
     }
 }
 

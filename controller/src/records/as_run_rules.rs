@@ -101,6 +101,24 @@ fn a_worker_that_dies_leaves_an_end_that_is_not_exact() {
     assert!(found.iter().all(|entry| !entry.exact));
 }
 
+#[test]
+fn a_run_that_another_one_follows_may_have_its_last_words_late() {
+    let found = entries(&[
+        started("old", "a", 100, 0),
+        event("new", "item.failed", 0, json!({"key": "x.mp4", "reason": "404"})),
+        started("new", "b", 100, 0),
+        ended("old", "a", 8100, 8000, "played", Value::Null),
+        event("old", "run.ended", 8100, json!({"as_asked": true, "position_ms": 8000})),
+        ended("new", "b", 5100, 5000, "played", Value::Null),
+    ]);
+    let expected: [Row<'_>; 3] = [
+        (Some("x.mp4"), None, Some(0), None, None, Ended::Failed),
+        (Some("a.mp4"), Some(100), Some(8000), Some(0), Some(8000), Ended::Played),
+        (Some("b.mp4"), Some(100), Some(5000), Some(0), Some(5000), Ended::Played),
+    ];
+    assert_eq!(rows(&found), expected);
+}
+
 proptest! {
     #[test]
     fn whatever_is_started_is_listed_once(
