@@ -12,6 +12,7 @@ pub mod machine;
 pub mod media;
 pub mod notify;
 pub mod prepare;
+pub mod records;
 pub mod successor;
 pub mod supervisor;
 pub mod wishes;

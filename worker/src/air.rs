@@ -3,9 +3,11 @@
 mod item;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use crate::fallback::Fallback;
 use crate::media::Tag;
+use crate::played::{Exit, Left};
 use crate::programme::Programme;
 use crate::source::feed::Feed;
 use crate::splice::{Advance, Group};
@@ -53,16 +55,24 @@ pub enum Moment {
 }
 
 /// What happened, for events and logs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Happened {
-    /// An item went on the air at this ms of channel time.
-    Started(String, i64),
-    /// An item was left at this position of its own, ms; the words say why it was not played to its end.
-    Ended(String, u64, Option<String>),
-    /// The fallback went on the air for this reason.
-    Fallback(String),
-    /// The item that had made way for it is on the air again, from this position of its own, ms.
-    Back(String, u64),
+    /// An item went on the air at this ms of channel time; its position is that of its first picture. It came back
+    /// after the slate if the last word is true.
+    Started(Box<ItemSeen>, i64, bool),
+    /// An item was left and does not come back.
+    Ended(Box<Left>),
+    /// The fallback went on the air.
+    Fallback {
+        /// At this ms of channel time.
+        at: i64,
+        /// For this reason, in words.
+        why: String,
+        /// Key of the fallback video; none for the slate.
+        key: Option<String>,
+        /// The item in whose place it is, if there was one.
+        left: Option<Box<Left>>,
+    },
 }
 
 /// The group and what it plays.
@@ -231,7 +241,7 @@ impl Air {
         if self.skip {
             self.skip = false;
             if let Some((item, position)) = standing.paused.take() {
-                self.leave(&item, position, None, programme);
+                self.leave(&item, position, Exit::Skipped, None, programme);
             }
         } else if self.held {
             // An order is no trouble; what paused begins to be impatient when it may come back.
@@ -256,11 +266,10 @@ impl Air {
         if !item.feed.buffer().enter_at_idr(i64::MIN) {
             return false;
         }
-        self.group.switch(&item.feed);
+        let at = self.group.switch(&item.feed);
         self.falls.came_back(until);
-        let back = Happened::Back(item.item.key.clone(), self.position_of(&item));
-        self.happened.push(back);
         self.on = On::Item(item);
+        self.started(at, true);
         true
     }
 
@@ -280,7 +289,7 @@ impl Air {
         let gone = |item: &OnItem| item.has_ended() && in_hand(&item.feed).is_none();
         if let Some((item, position)) = standing.paused.take_if(|(item, _)| impatient || gone(item)) {
             let why = item.stalled();
-            self.leave(&item, position, Some(why), programme);
+            self.leave(&item, position, Exit::Stalled, Some(why), programme);
         }
         let On::Fallback(Standing { paused: None, .. }) = &self.on else { return };
         let ready = programme.next_feed().and_then(in_hand);
@@ -294,11 +303,11 @@ impl Air {
         self.end_item(programme);
         let item = OnItem::new(opened);
         let at = self.group.switch(&item.feed);
-        self.happened.push(Happened::Started(item.item.key.clone(), at));
         if matches!(self.on, On::Fallback(_)) {
             self.falls.came_back(until);
         }
         self.on = On::Item(item);
+        self.started(at, false);
         (self.skip, self.starved) = (false, false);
         true
     }
@@ -307,15 +316,16 @@ impl Air {
     fn fall_back(&mut self, until: i64, why: String) -> bool {
         let Some(feed) = self.fallback.feed() else { return false };
         self.starved = false;
-        let paused = match std::mem::replace(&mut self.on, On::Nothing) {
-            On::Item(item) => {
-                let position = self.position_of(&item);
-                Some((item, position))
-            }
-            On::Nothing | On::Fallback(_) => None,
-        };
-        self.show(&feed);
-        self.happened.push(Happened::Fallback(why.clone()));
+        let how = if self.held { Exit::Ordered } else { Exit::Stalled };
+        let (mut paused, mut left) = (None, None);
+        if let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) {
+            let position = self.position_of(&item);
+            left = Some(Box::new(self.left(&item, position, how, None)));
+            paused = Some((item, position));
+        }
+        let at = self.show(&feed);
+        let key = self.fallback.key_of(&feed).map(str::to_owned);
+        self.happened.push(Happened::Fallback { at, why: why.clone(), key, left });
         self.on = On::Fallback(Standing { paused, since_ms: until, seen_ms: i64::MAX, why });
         true
     }
@@ -331,22 +341,35 @@ impl Air {
         }
     }
 
-    fn show(&mut self, feed: &Arc<Feed>) {
+    /// Returns from when on, ms of channel time.
+    fn show(&mut self, feed: &Arc<Feed>) -> i64 {
         let key = self.fallback.key_of(feed);
         tracing::info!(shows = key.unwrap_or("the slate"), "the fallback is on the air");
-        self.group.switch(feed);
+        self.group.switch(feed)
     }
 
     fn end_item(&mut self, programme: &mut Programme) {
         if let On::Item(item) = &self.on {
             let position = self.position_of(item);
             let why = if self.skip { None } else { item.ended_early(position) };
+            let how = match (self.skip, &why) {
+                (true, _) => Exit::Skipped,
+                (false, Some(_)) => Exit::Early,
+                (false, None) => Exit::Played,
+            };
             let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) else { return };
-            self.leave(&item, position, why, programme);
+            self.leave(&item, position, how, why, programme);
         }
     }
 
-    fn leave(&mut self, item: &OnItem, position: u64, why: Option<Reason>, programme: &mut Programme) {
+    fn leave(
+        &mut self,
+        item: &OnItem,
+        position: u64,
+        how: Exit,
+        why: Option<Reason>,
+        programme: &mut Programme,
+    ) {
         if let Some(why) = item.against_copying() {
             programme.conform_from_now_on(item.item.key.clone(), why);
         }
@@ -356,8 +379,8 @@ impl Air {
             // Somebody did not want to see more of it.
             None => {}
         }
-        let words = why.map(|why| why.words);
-        self.happened.push(Happened::Ended(item.item.key.clone(), position, words));
+        let left = self.left(item, position, how, why.map(|why| why.words));
+        self.happened.push(Happened::Ended(Box::new(left)));
     }
 
     fn position_of(&self, item: &OnItem) -> u64 {

@@ -248,6 +248,7 @@ impl Session {
         if let Some(first) = self.out.first() {
             air.group().note_late(u64::try_from(until - first.dts).unwrap_or(0));
         }
+        self.report.sent(&self.out);
         self.outputs.send(&self.out);
         self.out.clear();
         self.next_look = match moment {
@@ -265,13 +266,15 @@ impl Session {
     }
 
     fn note(&mut self, happened: Vec<Happened>) {
-        if let Stage::Playing { air, programme, .. } = &mut self.stage {
-            let at = air.group().end_ms();
+        if let Stage::Playing { programme, pace, .. } = &mut self.stage {
+            let due_ms = pace.as_ref().map(|pace| pace.due_ms(Instant::now()));
             for what in happened {
-                if let Happened::Ended(key, _, Some(why)) = &what {
-                    programme.note_failure(key.clone(), why.clone(), state::now());
+                if let Happened::Ended(left) = &what
+                    && let Some(why) = &left.why
+                {
+                    programme.note_failure(left.key.clone(), why.clone(), state::now());
                 }
-                self.report.happened(what, at);
+                self.report.happened(what, due_ms);
             }
         }
         self.changed.notify_one();
@@ -341,7 +344,18 @@ impl Session {
         let _ = self.up.try_send(ToController::Heartbeat(Box::new(heartbeat)));
     }
 
-    async fn end(self) {
+    /// The last words about what was on the air.
+    fn last_report(&mut self) {
+        if let Stage::Playing { air, .. } = &mut self.stage {
+            air.stop();
+            let happened = air.happened();
+            self.note(happened);
+        }
+        self.beat();
+    }
+
+    async fn end(mut self) {
+        self.last_report();
         let Session { stage, jobs, outputs, opener, events, .. } = self;
         // Feeds end with the stage; the last holders of `alive` are then the children themselves.
         drop((stage, jobs, opener, events));

@@ -2,6 +2,7 @@
 //! into an engine, and answers.
 
 mod auth;
+mod channel_truth;
 mod channels;
 mod extract;
 mod frame;

@@ -1,8 +1,8 @@
 //! All routes on one screen, and what every request goes through.
 
 use super::{
-    Shared, auth, channels, frame, health, hls, media_cache, media_prepare, streams_start, streams_status,
-    streams_stop,
+    Shared, auth, channel_truth, channels, frame, health, hls, media_cache, media_prepare, streams_start,
+    streams_status, streams_stop,
 };
 use axum::Router;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
@@ -24,6 +24,9 @@ pub fn router(desk: Shared) -> Router {
         .route("/streams/status", get(streams_status::status))
         .route("/api/channels/{id}", patch(channels::change))
         .route("/api/channels/{id}/slate", post(channels::slate))
+        .route("/api/channels/{id}/health", get(channel_truth::health))
+        .route("/api/channels/{id}/runs", get(channel_truth::runs))
+        .route("/api/channels/{id}/as-run", get(channel_truth::as_run))
         .route("/api/media/prepare", get(media_prepare::list).post(media_prepare::ask))
         .route("/api/media/cache", get(media_cache::cache))
         .route_layer(from_fn_with_state(desk.clone(), auth::require_token));

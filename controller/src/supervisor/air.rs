@@ -151,12 +151,7 @@ mod tests {
             }),
             ..DestinationSeen::new(format!("d{i}").parse().unwrap(), *state, at(0))
         };
-        let hls = segment.map(|s| HlsSeen {
-            segments: 1,
-            next_sequence: 1,
-            last_segment_at: Some(at(s)),
-            error: None,
-        });
+        let hls = segment.map(|s| HlsSeen { last_segment_at: Some(at(s)), ..HlsSeen::default() });
         Heartbeat {
             playing,
             destinations: destinations.iter().enumerate().map(seen).collect(),

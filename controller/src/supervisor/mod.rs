@@ -5,6 +5,7 @@
 mod acts;
 pub mod air;
 pub mod backoff;
+mod books;
 pub mod brief;
 mod channel;
 pub mod greeting;
@@ -39,9 +40,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// Every channel is looked at this often, whatever else we were told.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the disk may take for what is left to be kept at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A loop that comes this much too late was held up itself. With a check every second, nothing that lasts long enough
 /// to make a worker look silent goes unnoticed.
@@ -136,7 +141,10 @@ pub struct Supervisor {
     channels: BTreeMap<ChannelId, Channel>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
-    journal: mpsc::Sender<journal::Entry>,
+    journal: mpsc::Sender<journal::Keep>,
+    /// Ends when all that was handed to it is on the disk.
+    keeper: JoinHandle<()>,
+    books: books::Books,
     sights: Sights,
     leaving: bool,
     check_at: Instant,
@@ -166,8 +174,11 @@ pub fn open(
     let handle = Handle { events: events.clone(), sights: sights.clone(), leaving: Arc::default() };
     tokio::spawn(socket::accept(listener, events.clone()));
     let now = Instant::now();
+    let (journal, keeper) = journal::open(config.clone());
     let mut supervisor = Supervisor {
-        journal: journal::open(config.clone()),
+        journal,
+        keeper,
+        books: books::Books::default(),
         config,
         wishes,
         briefing,
@@ -208,6 +219,11 @@ impl Supervisor {
                 None => self.check().await,
             }
         }
+        let Self { journal, keeper, .. } = self;
+        drop(journal);
+        if tokio::time::timeout(LAST_WORDS, keeper).await.is_err() {
+            tracing::error!("the last events cannot be put on the disk in time");
+        }
     }
 
     fn wake_at(&self) -> Instant {
@@ -241,6 +257,7 @@ impl Supervisor {
                 if let (Ask::Start, Some(known)) = (ask, self.channels.get_mut(&channel)) {
                     known.start_afresh();
                 }
+                self.want_destinations(&channel);
                 self.settle(&channel).await;
                 self.tell_slate(&channel);
                 if ask == Ask::Fallback {
@@ -301,6 +318,7 @@ impl Supervisor {
                 self.act(id, action, now).await;
             }
         }
+        self.keep_books(id);
         self.publish(id);
     }
 
@@ -321,7 +339,10 @@ impl Supervisor {
     fn publish(&mut self, id: &ChannelId) {
         let wish = if self.wishes.is_on(id) { Wish::On } else { Wish::Off };
         let Some(channel) = self.channels.get_mut(id) else { return };
-        let sight = channel.sight(wish, Now::read());
+        let mut sight = channel.sight(wish, Now::read());
+        let (totals, trouble) = self.books.shown(id);
+        sight.totals = totals;
+        sight.alerts.extend(trouble);
         self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sight);
     }
 
@@ -359,7 +380,15 @@ impl Supervisor {
             }
             None => self.nobody_left(&mut channel, unfinished.map(|run| run.id), now),
         }
+        let living = match &channel.life {
+            Life::Running(run) => Some(run.id.clone()),
+            _ => None,
+        };
         self.channels.insert(id.clone(), channel);
+        for alert in self.open_books(id, living.as_ref(), now)? {
+            tracing::error!(channel.id = %id, "{alert}");
+            self.channels.entry(id.clone()).and_modify(|channel| channel.alerts.push(alert));
+        }
         self.publish(id);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::brief::RunFacts;
 use super::greeting::{Caller, Greeting, greet};
-use super::journal::Entry;
+use super::journal::{Entry, Keep};
 use super::process::Process;
 use super::seen::{Now, Stage};
 use super::socket::Line;
@@ -34,6 +34,7 @@ impl Supervisor {
         };
         if let Some(process) = adopted {
             channel.adopted(run.clone(), process, now);
+            self.books.began(id, run);
         }
         tracing::info!(channel.id = %id, run.id = %run, pid = hello.pid, version, briefed = hello.briefed,
             adopted = adopted.is_some(), "worker called");
@@ -93,6 +94,7 @@ impl Supervisor {
         }
         match words {
             ToController::Heartbeat(beat) if beat.run == *run => {
+                self.books.heard(id, &beat, self.wishes.is_on(id), now);
                 let save = channel.heard(*beat, now);
                 self.tell_slate(id);
                 if save {
@@ -103,8 +105,9 @@ impl Supervisor {
                 let (kind, data) = (&event.kind, &event.data);
                 tracing::info!(channel.id = %id, run.id = %run, event.seq = event.seq, kind, %data, "worker event");
                 let Some(line) = channel.line.clone() else { return };
-                let entry = Entry { channel: id.clone(), event, line };
-                if self.journal.try_send(entry).is_err() {
+                let session = self.wishes.get(id).and_then(|wish| wish.session_id);
+                let entry = Entry { channel: id.clone(), event, session, line: Some(line) };
+                if self.journal.try_send(Keep::Event(entry)).is_err() {
                     // Hanging up makes the worker call again, and say again what was not acknowledged.
                     tracing::warn!(channel.id = %id, run.id = %run, "events come faster than the disk takes them");
                     channel.line = None;

@@ -68,6 +68,11 @@ impl Wishes {
         self.known().get(channel).cloned()
     }
 
+    /// Whether there is such a channel.
+    pub fn is_known(&self, channel: &ChannelId) -> bool {
+        self.known().contains_key(channel)
+    }
+
     /// Whether a channel shall be on the air.
     pub fn is_on(&self, channel: &ChannelId) -> bool {
         self.known().get(channel).is_some_and(|config| config.wish == Wish::On)

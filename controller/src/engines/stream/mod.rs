@@ -12,6 +12,7 @@ pub mod stop;
 use crate::error::Problem;
 use state::ids::ChannelId;
 
-fn unknown(channel: &ChannelId) -> Problem {
+/// 404: there is no such channel.
+pub(crate) fn unknown(channel: &ChannelId) -> Problem {
     Problem::not_found(format!("there is no channel {channel}"))
 }

@@ -3,6 +3,7 @@
 
 use super::unknown;
 use crate::engines::House;
+use crate::engines::analytics::shown::{self as analytics, ChannelTimes, Times};
 use crate::error::Problem;
 use crate::media;
 use crate::supervisor::air::{Air, Is};
@@ -60,6 +61,8 @@ pub struct Status {
     hls: HlsShown,
     failed_items: Vec<ItemFailure>,
     counts: Counts,
+    /// Sums over all runs.
+    totals: Option<ChannelTimes>,
     /// What the copies on this machine were good for; null where media are files.
     cache: Option<media::Counts>,
 }
@@ -113,6 +116,8 @@ struct DestinationShown {
     attempt: u32,
     next_retry_at: Option<Timestamp>,
     last_error: Option<DestinationError>,
+    /// Sums over all runs.
+    totals: Option<Times>,
 }
 
 #[derive(Debug, Serialize)]
@@ -139,12 +144,19 @@ pub fn status(house: &House, channel: &ChannelId) -> Result<Status, Problem> {
 
 fn unseen(wish: &StreamConfig) -> Sight {
     let air = Air { is: Is::Off, since: state::now(), because: String::new() };
-    Sight { state: StreamState::new(wish.id.clone()), beat: None, alive: false, air, alerts: Vec::new() }
+    Sight {
+        state: StreamState::new(wish.id.clone()),
+        beat: None,
+        alive: false,
+        air,
+        alerts: Vec::new(),
+        totals: None,
+    }
 }
 
 fn shown(wish: StreamConfig, wanted: &[Wanted], sight: Sight, now: Timestamp) -> Status {
     let beat = sight.beat.as_deref();
-    let destinations: Vec<_> = wanted.iter().map(|wanted| destination(wanted, beat)).collect();
+    let destinations: Vec<_> = wanted.iter().map(|wanted| destination(wanted, &sight)).collect();
     let Sight { state, .. } = &sight;
     let started = state.run.as_ref().filter(|_| sight.alive).map(|run| run.started_at);
     Status {
@@ -179,6 +191,7 @@ fn shown(wish: StreamConfig, wanted: &[Wanted], sight: Sight, now: Timestamp) ->
         destinations,
         failed_items: beat.map(|beat| beat.failed_items.clone()).unwrap_or_default(),
         counts: beat.map(|beat| beat.counts).unwrap_or_default(),
+        totals: sight.totals.as_deref().map(analytics::channel),
         cache: None,
     }
 }
@@ -199,9 +212,10 @@ fn last_error(state: &StreamState) -> Option<LastError> {
     Some(LastError { run: failed.id.clone(), exit_code: failed.exit_code, words })
 }
 
-fn destination(wanted: &Wanted, beat: Option<&Heartbeat>) -> DestinationShown {
+fn destination(wanted: &Wanted, sight: &Sight) -> DestinationShown {
     let shown = &wanted.shown;
-    let seen = beat.and_then(|beat| beat.destinations.iter().find(|seen| seen.id == shown.id));
+    let seen =
+        sight.beat.as_deref().and_then(|beat| beat.destinations.iter().find(|seen| seen.id == shown.id));
     let state = seen.map_or(DestinationState::Idle, |seen| seen.state);
     let figure = |of: fn(&DestinationSeen) -> u64| seen.map_or(0, of);
     DestinationShown {
@@ -224,6 +238,7 @@ fn destination(wanted: &Wanted, beat: Option<&Heartbeat>) -> DestinationShown {
         attempt: seen.map_or(0, |seen| seen.attempt),
         next_retry_at: seen.and_then(|seen| seen.next_retry_at),
         last_error: seen.and_then(|seen| seen.last_error.clone()),
+        totals: sight.totals.as_deref().and_then(|totals| analytics::destination(totals, &shown.id)),
     }
 }
 
