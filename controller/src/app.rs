@@ -15,6 +15,7 @@
 
 use crate::config::{Config, LogFormat};
 use crate::engines::House;
+use crate::engines::analytics::as_run;
 use crate::engines::distribution::{rotation, trial};
 use crate::engines::health::{Checkup, missing, notices};
 use crate::http::segments::{MOST, Segments};
@@ -36,7 +37,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
@@ -197,6 +198,7 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
         prepare,
         trials: tokio::sync::Semaphore::new(trial::MOST),
         started: Instant::now(),
+        exports: Arc::new(Semaphore::new(as_run::MOST_AT_ONCE)),
         checkup: Checkup::default(),
         reload_failed: Mutex::default(),
     };

@@ -13,6 +13,7 @@ pub mod media;
 pub mod notify;
 pub mod outbound;
 pub mod prepare;
+pub mod records;
 pub mod successor;
 pub mod supervisor;
 pub mod wishes;

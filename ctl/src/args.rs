@@ -43,6 +43,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Destination,
     },
+    /// Channels of the running controller
+    Channel {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: Channel,
+    },
 }
 
 /// What can be done with destinations.
@@ -118,6 +124,29 @@ pub(crate) struct DestinationFields {
     /// Do not want it for now
     #[arg(long)]
     pub(crate) disable: bool,
+}
+
+/// What can be done with a channel.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Channel {
+    /// Put the fallback on the air, or let the programme go on where it stood
+    Slate {
+        /// Which channel
+        #[arg(value_name = "ID")]
+        channel: String,
+        /// On the air or not
+        #[arg(value_name = "on|off")]
+        state: Switch,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// On the air.
+    On,
+    /// Not any more.
+    Off,
 }
 
 /// What can be done with media.

@@ -6,6 +6,7 @@
 
 mod api;
 mod args;
+mod channel;
 mod destination;
 mod environment;
 mod media;
@@ -61,5 +62,6 @@ async fn run(args: Args) -> Outcome {
             destination::run(action, &channel, &surroundings, args.json)
         }
         Command::Media { action } => media::run(action, &surroundings, args.json).await,
+        Command::Channel { action } => channel::run(action, &surroundings, args.json),
     }
 }

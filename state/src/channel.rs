@@ -53,6 +53,12 @@ pub struct StreamConfig {
     /// What is done when its worker fails.
     #[serde(default)]
     pub restart: Restart,
+    /// Key of the video that is shown when there is nothing else; without one, a slate is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_video: Option<String>,
+    /// The fallback shall be on the air, whatever there is to play.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub slate_on: bool,
     /// Fields that a newer version wrote; kept so that a rollback loses nothing.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -115,6 +121,8 @@ impl StreamConfig {
             destinations: Vec::new(),
             hls: HlsSettings::default(),
             restart: Restart::default(),
+            fallback_video: None,
+            slate_on: false,
             other: Map::new(),
         }
     }
@@ -135,6 +143,9 @@ impl StreamConfig {
                     .into_iter()
                     .map(|(p, text)| FieldProblem::at(format!("/profile{p}"), text)),
             );
+        }
+        if let Some(text) = self.fallback_video.as_deref().and_then(key_problem) {
+            found.push(FieldProblem::at("/fallback_video", text));
         }
         let restart = self.restart.problems().into_iter();
         found.extend(restart.map(|(p, text)| FieldProblem::at(format!("/restart{p}"), text)));
@@ -326,7 +337,8 @@ mod tests {
         config.name = " ".into();
         config.playlist = Playlist::List { items: Vec::new() };
         config.profile = Some(Profile { width: 3, ..Profile::default() });
+        config.fallback_video = Some("../x".into());
         let pointers: Vec<_> = config.problems().into_iter().map(|p| p.pointer).collect();
-        assert_eq!(pointers, ["/name", "/profile/width", "/playlist/items"]);
+        assert_eq!(pointers, ["/name", "/profile/width", "/fallback_video", "/playlist/items"]);
     }
 }

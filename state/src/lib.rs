@@ -14,11 +14,13 @@ pub mod prepared;
 pub mod profile;
 pub mod restart;
 pub mod rotate;
+pub mod runs;
 pub mod seal;
 pub mod secret;
 pub mod seen;
 pub mod storage;
 pub mod store;
+pub mod totals;
 pub mod wire;
 
 /// A point in time as it appears in documents and messages: RFC 3339, UTC, whole milliseconds.

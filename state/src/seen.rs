@@ -76,6 +76,36 @@ pub struct RunSeen {
     /// How it ended, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_words: Option<String>,
+    /// When it ended, where somebody saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Why it was begun; absent where nobody wrote it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Began>,
+}
+
+/// Why a run was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Began {
+    /// Somebody started the channel.
+    Start,
+    /// The run before it failed.
+    Retry,
+    /// The channel was wanted when the controller came up.
+    Resume,
+    /// It was found alive, and no controller had written it down.
+    Adoption,
+    /// It took over from a worker of another version.
+    Upgrade,
+}
+
+impl RunSeen {
+    /// A run that lives.
+    pub fn begun(id: Ulid, pid: u32, pid_start: u64, started_at: Timestamp, began: Began) -> Self {
+        let (exit_code, exit_words, ended_at, began) = (None, None, None, Some(began));
+        Self { id, pid, pid_start, started_at, exit_code, exit_words, ended_at, began }
+    }
 }
 
 /// What a worker leaves behind in `run/<channel>.last` when it ends by itself: a controller that is not its parent

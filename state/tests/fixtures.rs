@@ -4,8 +4,10 @@
 
 use state::channel::StreamConfig;
 use state::phase::{Phase, Wish};
+use state::runs::Runs;
 use state::seen::StreamState;
 use state::store::{self, Document};
+use state::totals::Totals;
 use std::path::{Path, PathBuf};
 
 fn fixtures(of: &str) -> Vec<PathBuf> {
@@ -47,5 +49,22 @@ fn every_state_ever_written_loads() {
     for path in fixtures("stream_state") {
         let state: StreamState = survives(&path);
         assert_eq!((state.phase, state.epoch), (Phase::Live, 7), "{}", path.display());
+    }
+}
+
+#[test]
+fn all_totals_ever_written_load() {
+    for path in fixtures("totals") {
+        let totals: Totals = survives(&path);
+        assert_eq!((totals.channel.on_ms, totals.destinations.len()), (90_000, 1), "{}", path.display());
+        assert_eq!(totals.channel.open_ms(), 1_000);
+    }
+}
+
+#[test]
+fn every_history_ever_written_loads() {
+    for path in fixtures("runs") {
+        let runs: Runs = survives(&path);
+        assert_eq!((runs.runs.len(), runs.runs[0].run.exit_code), (2, Some(137)), "{}", path.display());
     }
 }

@@ -1,50 +1,48 @@
-//! What is on the air: the item, or the slate while there is none, and the rules by which one follows the other.
+//! What is on the air: the item, or the fallback while there is none, and the rules by which one follows the other.
 
+mod item;
+#[cfg(test)]
+mod tests;
+mod told;
+
+use crate::fallback::Fallback;
 use crate::media::Tag;
+use crate::played::{Exit, Left};
 use crate::programme::Programme;
-use crate::source::buffer::{End, MAX_IDR_DISTANCE_MS};
 use crate::source::feed::Feed;
-use crate::source::open::Opened;
-use crate::source::probe::MediaInfo;
-use crate::source::recipe::Recipe;
-use crate::source::slate::Slate;
-use crate::splice::{self, Advance, Group};
+use crate::splice::{Advance, Group};
+use crate::stall::Falls;
+use item::{OnItem, Reason, in_hand};
 use state::profile::Profile;
-use state::wire::{Cursor, ItemSeen, ItemSpec, Making, Playing};
+use state::wire::{Cursor, ItemSeen, Playing};
 use std::sync::Arc;
+use tokio::time::Instant;
 
-/// A stalled item is left for the next one after this long without a picture, ms.
-const PATIENCE_MS: i64 = 2_000;
-/// A stalled item comes back when this much of it is in hand, ms.
-const ENOUGH_MS: i64 = 1_000;
+/// A stalled item is left for the next one after this long without a picture, ms: it is to be off the air within
+/// two seconds.
+const PATIENCE_MS: i64 = 1_800;
 /// Most changes of feed in one moment.
 const MOST_SWITCHES: u32 = 32;
-/// An item that ends this much before its probed length ended early, ms.
-const EARLY_MS: u64 = 1_000;
-
-/// An item on the air.
-#[derive(Debug)]
-struct OnItem {
-    item: ItemSpec,
-    feed: Arc<Feed>,
-    info: MediaInfo,
-    recipe: Recipe,
-    from_ms: u64,
-    source: &'static str,
-    /// Where it stood when the slate took its place, ms of the item.
-    left_at: Option<u64>,
-}
+/// Why the fallback is on the air when somebody wanted it there.
+const BY_ORDER: &str = "it was asked for";
 
 #[derive(Debug)]
 enum On {
     Nothing,
     Item(OnItem),
-    /// The slate, since this time of the channel; perhaps with an item that stalled and may come back.
-    Slate {
-        paused: Option<OnItem>,
-        since_ms: i64,
-        why: String,
-    },
+    Fallback(Standing),
+}
+
+/// The fallback on the air.
+#[derive(Debug)]
+struct Standing {
+    /// An item that may come back, and where it stood, ms of the item.
+    paused: Option<(OnItem, u64)>,
+    /// Since when the paused item has given nothing, ms of the channel.
+    since_ms: i64,
+    /// What the paused item had in hand when it was looked at last, ms.
+    seen_ms: i64,
+    why: String,
 }
 
 /// What came of a moment.
@@ -57,14 +55,24 @@ pub enum Moment {
 }
 
 /// What happened, for events and logs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Happened {
-    /// An item went on the air at this ms of channel time.
-    Started(String, i64),
-    /// An item was left at this position of its own, ms; the words say why it was not played to its end.
-    Ended(String, u64, Option<String>),
-    /// The slate went on the air.
-    Fallback(String),
+    /// An item went on the air at this ms of channel time; its position is that of its first picture. It came back
+    /// after the slate if the last word is true.
+    Started(Box<ItemSeen>, i64, bool),
+    /// An item was left and does not come back.
+    Ended(Box<Left>),
+    /// The fallback went on the air.
+    Fallback {
+        /// At this ms of channel time.
+        at: i64,
+        /// For this reason, in words.
+        why: String,
+        /// Key of the fallback video; none for the slate.
+        key: Option<String>,
+        /// The item in whose place it is, if there was one.
+        left: Option<Box<Left>>,
+    },
 }
 
 /// The group and what it plays.
@@ -72,54 +80,86 @@ pub enum Happened {
 pub struct Air {
     group: Group,
     on: On,
-    slate: Option<Arc<Slate>>,
+    fallback: Fallback,
+    /// The fallback shall be on the air, whatever there is to play.
+    held: bool,
+    falls: Falls,
     skip: bool,
-    /// Silence was sent because the item had nothing and there was no slate.
+    /// Silence was sent because there was nothing, not even a fallback.
     starved: bool,
     happened: Vec<Happened>,
 }
 
 impl Air {
     /// Nothing on the air yet, in this profile.
-    pub fn new(profile: &Profile) -> Self {
+    pub fn new(profile: &Profile, fallback: Fallback, held: bool) -> Self {
         let group = Group::new(profile);
-        Self { group, on: On::Nothing, slate: None, skip: false, starved: false, happened: Vec::new() }
+        Self {
+            group,
+            on: On::Nothing,
+            fallback,
+            held,
+            falls: Falls::default(),
+            skip: false,
+            starved: false,
+            happened: Vec::new(),
+        }
     }
 
-    /// The slate is there from now on.
-    pub fn take_slate(&mut self, slate: Slate) {
-        self.slate = Some(Arc::new(slate));
+    /// What is shown when there is nothing else.
+    pub fn fallback(&mut self) -> &mut Fallback {
+        &mut self.fallback
     }
 
-    /// Whether there is something to send, so that time may begin.
-    pub fn can_begin(&self, programme: &Programme) -> bool {
-        programme.has_ready() || (self.slate.is_some() && programme.trouble().is_some())
+    /// Whether the fallback is there and open.
+    pub fn is_protected(&self) -> bool {
+        self.fallback.is_protected()
     }
 
-    /// Leave the item on the air for the next one as soon as that is ready.
+    /// Puts the fallback on the air as soon as the outgoing picture can be left, or lets the programme go on where it
+    /// stood.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether there is something to send, so that time may begin. With `late` anything is better than waiting.
+    pub fn can_begin(&self, programme: &Programme, late: bool) -> bool {
+        let without_item = self.held || late || programme.trouble().is_some();
+        (!self.held && programme.has_ready()) || (without_item && self.fallback.is_there())
+    }
+
+    /// Leave the item on the air, or the one that made way for the fallback, for the next one as soon as that is
+    /// ready.
     pub fn skip(&mut self) {
-        self.skip = matches!(self.on, On::Item(_));
+        self.skip = match &self.on {
+            On::Item(_) => true,
+            On::Fallback(standing) => standing.paused.is_some(),
+            On::Nothing => false,
+        };
     }
 
     /// Whether the next item should be opened: nothing more will be read of the one on the air.
     pub fn needs_next(&self) -> bool {
         match &self.on {
-            On::Item(on) => self.skip || on.feed.buffer().end.is_some(),
-            On::Nothing | On::Slate { .. } => true,
+            On::Item(on) => self.skip || on.has_ended(),
+            On::Fallback(standing) => self.skip || !(self.held && standing.paused.is_some()),
+            On::Nothing => true,
         }
     }
 
     /// Sends what is due up to `until`, ms of channel time.
     pub fn moment(&mut self, until: i64, programme: &mut Programme, out: &mut Vec<Tag>) -> Moment {
-        self.come_back(until, programme);
-        if matches!(self.on, On::Slate { paused: None, .. }) && programme.is_finished() {
+        self.fallback.tend(self.group.on_air(), until, Instant::now());
+        self.change_over(until, programme);
+        let waits_for_nothing = matches!(&self.on, On::Fallback(Standing { paused: None, .. }));
+        if waits_for_nothing && !self.held && programme.is_finished() {
             return Moment::Finished;
         }
         let moment = self.send(until, programme, out);
         if let Some(feed) = self.group.on_air() {
             feed.taken();
         }
-        if let On::Slate { paused: Some(item), .. } = &self.on {
+        if let On::Fallback(Standing { paused: Some((item, _)), .. }) = &self.on {
             item.feed.taken();
         }
         moment
@@ -127,34 +167,26 @@ impl Air {
 
     fn send(&mut self, until: i64, programme: &mut Programme, out: &mut Vec<Tag>) -> Moment {
         for _ in 0..MOST_SWITCHES {
-            match self.group.advance(until, out) {
+            let (due, ended) = match self.group.advance(until, out) {
                 Advance::Reached(at) => return Moment::Due(at),
-                Advance::Ended(due) => {
-                    if self.put_next_on(programme) {
-                        continue;
-                    }
-                    if programme.is_finished() && due <= until {
-                        self.end_item(programme);
-                        return Moment::Finished;
-                    }
-                    if due > until {
-                        return Moment::Due(due);
-                    }
-                    self.end_item(programme);
-                    let why = programme.trouble().unwrap_or_else(|| "the next item is not ready".to_owned());
-                    if !self.fall_back(None, until, why) {
-                        self.group.fill(until, out);
-                        return Moment::Due(until);
-                    }
-                }
-                Advance::Dry(due) if due > until => return Moment::Due(due),
-                Advance::Dry(_) => {
-                    if !self.pause_item(until) {
-                        self.group.fill(until, out);
-                        self.starved = true;
-                        return Moment::Due(until);
-                    }
-                }
+                Advance::Ended(due) => (due, true),
+                Advance::Dry(due) => (due, false),
+            };
+            let next = ended && !self.held && !matches!(self.on, On::Fallback(_));
+            if next && self.put_next_on(programme, until) {
+                continue;
+            }
+            if due > until {
+                return Moment::Due(due);
+            }
+            if next && programme.is_finished() {
+                self.end_item(programme);
+                return Moment::Finished;
+            }
+            if !self.give_way(until, ended, programme) {
+                self.group.fill(until, out);
+                self.starved = true;
+                return Moment::Due(until);
             }
         }
         // Feeds that have nothing to give take turns: the clock goes on without them.
@@ -162,94 +194,197 @@ impl Air {
         Moment::Due(until)
     }
 
-    /// From the slate to an item, or from an item that is to be skipped to the next one.
-    fn come_back(&mut self, until: i64, programme: &mut Programme) {
+    /// There is nothing to send. False when there is no fallback either.
+    fn give_way(&mut self, until: i64, ended: bool, programme: &mut Programme) -> bool {
+        if matches!(self.on, On::Fallback(_)) {
+            return self.show_another();
+        }
+        if ended {
+            self.end_item(programme);
+        }
+        let why = match (self.held, ended) {
+            (true, _) => BY_ORDER.to_owned(),
+            (false, true) => programme.trouble().unwrap_or_else(|| "the next item is not ready".to_owned()),
+            (false, false) => "the item has stalled".to_owned(),
+        };
+        if !self.fall_back(until, why) {
+            return false;
+        }
+        if !self.held {
+            self.falls.fell(until);
+        }
+        true
+    }
+
+    /// From the fallback to an item, from an item that is to be skipped to the next one, or to the fallback by order.
+    fn change_over(&mut self, until: i64, programme: &mut Programme) {
         if self.starved {
             self.starved = !self.group.resume();
         }
-        match &mut self.on {
-            On::Slate { paused, since_ms, .. } => {
-                // While nothing else is there, the item may come back as late as it likes.
-                let patience_is_over = until - *since_ms > PATIENCE_MS && programme.has_ready();
-                if self.group.may_leave()
-                    && let Some(item) = paused.take_if(|item| is_back(item))
-                {
-                    self.group.switch(&item.feed);
-                    self.on = On::Item(OnItem { left_at: None, ..item });
-                } else if let Some(item) =
-                    paused.take_if(|i| patience_is_over || i.feed.buffer().end.is_some())
-                {
-                    let why = stalled(&item);
-                    self.leave(item, Some(why), programme);
-                } else if paused.is_none() && programme.has_ready() && self.group.may_leave() {
-                    self.put_next_on(programme);
+        match &self.on {
+            On::Item(_) if self.held => {
+                if self.group.may_leave() {
+                    self.fall_back(until, BY_ORDER.to_owned());
                 }
             }
+            On::Nothing if self.held => drop(self.fall_back(until, BY_ORDER.to_owned())),
             On::Item(_) if self.skip && programme.has_ready() && self.group.may_leave() => {
-                self.put_next_on(programme);
+                self.put_next_on(programme, until);
             }
+            On::Fallback(_) => self.look_after_fallback(until, programme),
             On::Item(_) | On::Nothing => {}
         }
     }
 
-    fn put_next_on(&mut self, programme: &mut Programme) -> bool {
-        let Some(Opened { item, feed, info, recipe, from_ms, source }) = programme.take() else {
+    fn look_after_fallback(&mut self, until: i64, programme: &mut Programme) {
+        let On::Fallback(standing) = &mut self.on else { return };
+        if self.skip {
+            self.skip = false;
+            if let Some((item, position)) = standing.paused.take() {
+                self.leave(&item, position, Exit::Skipped, None, programme);
+            }
+        } else if self.held {
+            // An order is no trouble; what paused begins to be impatient when it may come back.
+            standing.since_ms = until;
+            BY_ORDER.clone_into(&mut standing.why);
+        } else if self.group.may_leave() && self.come_back(until) {
+            return;
+        } else {
+            self.lose_patience(until, programme);
+        }
+        let better = self.group.on_air().is_some_and(|feed| self.fallback.has_better_than(feed));
+        if better && matches!(self.on, On::Fallback(_)) && self.group.may_leave() {
+            self.show_another();
+        }
+    }
+
+    /// The paused item goes on at its next IDR picture, if enough of it is in hand.
+    fn come_back(&mut self, until: i64) -> bool {
+        let On::Fallback(standing) = &mut self.on else { return false };
+        let enough = |item: &OnItem| in_hand(&item.feed).is_some_and(|h| self.falls.may_come_back(h, until));
+        let Some((item, _)) = standing.paused.take_if(|(item, _)| enough(item)) else { return false };
+        if !item.feed.buffer().enter_at_idr(i64::MIN) {
             return false;
-        };
+        }
+        let at = self.group.switch(&item.feed);
+        self.falls.came_back(until);
+        self.on = On::Item(item);
+        self.started(at, true);
+        true
+    }
+
+    /// A paused item that brings nothing is left, and the next item follows, if that is ready.
+    fn lose_patience(&mut self, until: i64, programme: &mut Programme) {
+        let On::Fallback(standing) = &mut self.on else { return };
+        if let Some((item, _)) = &standing.paused {
+            let buffer = item.feed.buffer();
+            let now_ms = buffer.ahead_ms();
+            // A bucket that was away may come back for both: the item that it interrupted goes first.
+            if programme.is_away() && now_ms > standing.seen_ms {
+                standing.since_ms = until;
+            }
+            standing.seen_ms = now_ms;
+        }
+        let impatient = until - standing.since_ms > PATIENCE_MS && programme.has_ready();
+        let gone = |item: &OnItem| item.has_ended() && in_hand(&item.feed).is_none();
+        if let Some((item, position)) = standing.paused.take_if(|(item, _)| impatient || gone(item)) {
+            let why = item.stalled();
+            self.leave(&item, position, Exit::Stalled, Some(why), programme);
+        }
+        let On::Fallback(Standing { paused: None, .. }) = &self.on else { return };
+        let ready = programme.next_feed().and_then(in_hand);
+        if ready.is_some_and(|hand| self.falls.may_come_back(hand, until)) && self.group.may_leave() {
+            self.put_next_on(programme, until);
+        }
+    }
+
+    fn put_next_on(&mut self, programme: &mut Programme, until: i64) -> bool {
+        let Some(opened) = programme.take() else { return false };
         self.end_item(programme);
-        let feed = Arc::new(feed);
-        let at = self.group.switch(&feed);
-        self.happened.push(Happened::Started(item.key.clone(), at));
-        self.on = On::Item(OnItem { item, feed, info, recipe, from_ms, source, left_at: None });
+        let item = OnItem::new(opened);
+        let at = self.group.switch(&item.feed);
+        if matches!(self.on, On::Fallback(_)) {
+            self.falls.came_back(until);
+        }
+        self.on = On::Item(item);
+        self.started(at, false);
         (self.skip, self.starved) = (false, false);
         true
     }
 
-    fn fall_back(&mut self, paused: Option<OnItem>, until: i64, why: String) -> bool {
-        let Some(slate) = &self.slate else { return false };
+    /// Puts the fallback on the air; the item that was there may come back.
+    fn fall_back(&mut self, until: i64, why: String) -> bool {
+        let Some(feed) = self.fallback.feed() else { return false };
         self.starved = false;
-        let feed = Arc::new(Feed::of_slate(Arc::clone(slate)));
-        self.group.switch(&feed);
-        self.happened.push(Happened::Fallback(why.clone()));
-        self.on = On::Slate { paused, since_ms: until, why };
+        let how = if self.held { Exit::Ordered } else { Exit::Stalled };
+        let (mut paused, mut left) = (None, None);
+        if let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) {
+            let position = self.position_of(&item);
+            left = Some(Box::new(self.left(&item, position, how, None)));
+            paused = Some((item, position));
+        }
+        let at = self.show(&feed);
+        let key = self.fallback.key_of(&feed).map(str::to_owned);
+        self.happened.push(Happened::Fallback { at, why: why.clone(), key, left });
+        self.on = On::Fallback(Standing { paused, since_ms: until, seen_ms: i64::MAX, why });
         true
     }
 
-    fn pause_item(&mut self, until: i64) -> bool {
-        // The slate is never dry; if it were, there would be nothing to put in its place.
-        if self.slate.is_none() || matches!(self.on, On::Slate { .. }) {
-            return false;
-        }
-        let paused = match std::mem::replace(&mut self.on, On::Nothing) {
-            On::Item(mut item) => {
-                item.left_at = Some(self.position_of(&item));
-                Some(item)
+    /// Another fallback in place of the one on the air: a better one, or the slate for one that broke.
+    fn show_another(&mut self) -> bool {
+        match self.fallback.feed() {
+            Some(feed) if self.group.on_air().is_none_or(|on_air| !Arc::ptr_eq(on_air, &feed)) => {
+                self.show(&feed);
+                true
             }
-            On::Nothing | On::Slate { .. } => None,
-        };
-        self.fall_back(paused, until, "the item has stalled".to_owned())
+            _ => false,
+        }
+    }
+
+    /// Returns from when on, ms of channel time.
+    fn show(&mut self, feed: &Arc<Feed>) -> i64 {
+        let key = self.fallback.key_of(feed);
+        tracing::info!(shows = key.unwrap_or("the slate"), "the fallback is on the air");
+        self.group.switch(feed)
     }
 
     fn end_item(&mut self, programme: &mut Programme) {
-        if let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) {
-            let why = if self.skip { None } else { ended_early(&item, self.position_of(&item)) };
-            self.leave(item, why, programme);
+        if let On::Item(item) = &self.on {
+            let position = self.position_of(item);
+            let why = if self.skip { None } else { item.ended_early(position) };
+            let how = match (self.skip, &why) {
+                (true, _) => Exit::Skipped,
+                (false, Some(_)) => Exit::Early,
+                (false, None) => Exit::Played,
+            };
+            let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) else { return };
+            self.leave(&item, position, how, why, programme);
         }
     }
 
-    fn leave(&mut self, item: OnItem, why: Option<String>, programme: &mut Programme) {
-        let widest = item.feed.buffer().idr().widest_ms;
-        if item.recipe.video == Making::Copy && widest > MAX_IDR_DISTANCE_MS {
-            let why = format!("IDR pictures are {:.1} s apart", widest as f64 / 1000.0);
+    fn leave(
+        &mut self,
+        item: &OnItem,
+        position: u64,
+        how: Exit,
+        why: Option<Reason>,
+        programme: &mut Programme,
+    ) {
+        if let Some(why) = item.against_copying() {
             programme.conform_from_now_on(item.item.key.clone(), why);
         }
-        let position = self.position_of(&item);
-        self.happened.push(Happened::Ended(item.item.key, position, why));
+        match &why {
+            Some(why) => programme.left(&item.item, Some(why.failure)),
+            None if item.has_ended() => programme.left(&item.item, None),
+            // Somebody did not want to see more of it.
+            None => {}
+        }
+        let left = self.left(item, position, how, why.map(|why| why.words));
+        self.happened.push(Happened::Ended(Box::new(left)));
     }
 
     fn position_of(&self, item: &OnItem) -> u64 {
-        let now = || item.from_ms + u64::try_from(self.group.position_ms()).unwrap_or(0);
-        item.left_at.unwrap_or_else(now)
+        item.from_ms + u64::try_from(self.group.position_ms()).unwrap_or(0)
     }
 
     /// What happened since the last call.
@@ -262,63 +397,27 @@ impl Air {
         match &self.on {
             On::Nothing => (Playing::Nothing, None),
             On::Item(_) => (Playing::Programme, None),
-            On::Slate { why, .. } => (Playing::Fallback, Some(why.clone())),
+            On::Fallback(standing) => (Playing::Fallback, Some(standing.why.clone())),
         }
     }
 
     /// The item on the air.
     pub fn item_seen(&self) -> Option<ItemSeen> {
-        let On::Item(on) = &self.on else { return None };
-        Some(ItemSeen {
-            id: on.item.id.clone(),
-            key: on.item.key.clone(),
-            position_ms: self.position_of(on),
-            duration_ms: on.info.duration_ms,
-            video: on.recipe.video,
-            audio: on.recipe.audio,
-            reason: on.recipe.reason.clone(),
-            source: on.source.to_owned(),
-        })
+        let On::Item(item) = &self.on else { return None };
+        Some(item.seen(self.position_of(item)))
     }
 
     /// Where a new run should go on.
     pub fn cursor(&self) -> Option<Cursor> {
-        let (On::Item(on) | On::Slate { paused: Some(on), .. }) = &self.on else { return None };
-        Some(Cursor { item: on.item.id.clone(), key: on.item.key.clone(), offset_ms: self.position_of(on) })
+        match &self.on {
+            On::Item(item) => Some(item.cursor(self.position_of(item))),
+            On::Fallback(Standing { paused: Some((item, position)), .. }) => Some(item.cursor(*position)),
+            On::Fallback(_) | On::Nothing => None,
+        }
     }
 
     /// The timeline.
     pub fn group(&mut self) -> &mut Group {
         &mut self.group
-    }
-}
-
-/// Whether a stalled item has enough in hand again; its buffer then begins with an IDR picture.
-fn is_back(item: &OnItem) -> bool {
-    let mut buffer = item.feed.buffer();
-    let after_idr =
-        buffer.video.iter().find(|t| t.idr).zip(buffer.video.back()).map(|(idr, last)| last.dts - idr.dts);
-    let enough = after_idr.is_some_and(|ms| ms >= ENOUGH_MS || buffer.end.is_some());
-    enough && buffer.enter_at_idr(i64::MIN)
-}
-
-fn stalled(item: &OnItem) -> String {
-    let buffer = item.feed.buffer();
-    let ended = match &buffer.end {
-        Some(End::Broken(why)) => Some(why),
-        _ => buffer.trouble.as_ref(),
-    };
-    let why = ended.map(|why| format!(": {why}")).unwrap_or_default();
-    format!("stalled, no picture came in time{why}")
-}
-
-fn ended_early(item: &OnItem, position_ms: u64) -> Option<String> {
-    let expected = item.info.video.as_ref().filter(|_| item.info.indexed).and_then(|v| v.duration_ms);
-    let short = expected.is_some_and(|length| position_ms + EARLY_MS < length);
-    let played = || format!("{:.1} of {:.1} s", position_ms as f64 / 1e3, expected.unwrap_or(0) as f64 / 1e3);
-    match splice::broken(&item.feed) {
-        Some(why) if short => Some(format!("ended early after {}: {why}", played())),
-        Some(why) => Some(format!("ended with an error: {why}")),
-        None => short.then(|| format!("ended early after {}", played())),
     }
 }

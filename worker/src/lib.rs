@@ -1,12 +1,17 @@
 //! One channel: sources in, one endless timeline out.
 
 pub mod air;
+pub mod airtime;
+pub mod circuit;
+pub mod fallback;
+pub mod flow;
 pub mod link;
 pub mod lock;
 pub mod log;
 pub mod media;
 pub mod output;
 pub mod pace;
+pub mod played;
 pub mod playlist;
 pub mod prepare;
 pub mod programme;
@@ -16,3 +21,4 @@ pub mod roll_call;
 pub mod session;
 pub mod source;
 pub mod splice;
+pub mod stall;

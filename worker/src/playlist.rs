@@ -1,6 +1,9 @@
-//! Which item comes next: the rounds of a playlist, and the next round's items when the controller sends them.
+//! Which item comes next: the rounds of a playlist, which items are passed over, and the next round's items when the
+//! controller sends them.
 
+use crate::circuit::{Circuits, Failure};
 use state::wire::{Cursor, ItemSpec};
+use tokio::time::Instant;
 
 /// The playlist as the worker walks it.
 #[derive(Debug)]
@@ -10,7 +13,13 @@ pub struct Playlist {
     generation: u64,
     at: usize,
     looped: bool,
-    failed_in_a_row: usize,
+    circuits: Circuits,
+    /// Items in a row that failed or were passed over.
+    barren: usize,
+    /// Places of those that were passed over.
+    passed_over: Vec<usize>,
+    /// For a while nothing could be played at all.
+    desperate: bool,
 }
 
 /// What to do next.
@@ -28,7 +37,17 @@ impl Playlist {
     /// Begins at the cursor's item where it still exists, else at the first one.
     pub fn new(items: Vec<ItemSpec>, generation: u64, looped: bool, cursor: Option<&Cursor>) -> Self {
         let found = cursor.and_then(|c| items.iter().position(|i| i.id == c.item && i.key == c.key));
-        Self { items, coming: None, generation, at: found.unwrap_or(0), looped, failed_in_a_row: 0 }
+        Self {
+            items,
+            coming: None,
+            generation,
+            at: found.unwrap_or(0),
+            looped,
+            circuits: Circuits::default(),
+            barren: 0,
+            passed_over: Vec::new(),
+            desperate: false,
+        }
     }
 
     /// The items of this round.
@@ -55,29 +74,42 @@ impl Playlist {
         self.looped && self.at >= self.items.len() && self.coming.is_none()
     }
 
-    /// Moves on to the next item.
-    pub fn step(&mut self) -> Step {
-        if self.failed_in_a_row > 0 && self.failed_in_a_row >= self.items.len() {
-            return Step::AllFailed;
-        }
-        if self.at >= self.items.len() {
-            if !self.looped {
-                return Step::Finished;
+    /// Moves on to the next item whose turn it is.
+    pub fn step(&mut self, now: Instant) -> Step {
+        loop {
+            if self.barren > 0 && self.barren >= self.items.len() {
+                return self.last_resort();
             }
-            self.begin_round();
-        }
-        match self.items.get(self.at) {
-            Some(item) => {
-                self.at += 1;
-                Step::Open(item.clone(), 0)
+            if self.at >= self.items.len() {
+                if !self.looped {
+                    return Step::Finished;
+                }
+                self.begin_round();
             }
-            None => Step::AllFailed,
+            let Some(item) = self.items.get(self.at) else { return Step::AllFailed };
+            self.at += 1;
+            if self.circuits.lets_through(item, now) {
+                return Step::Open(item.clone(), 0);
+            }
+            self.barren += 1;
+            self.passed_over.push(self.at - 1);
         }
+    }
+
+    /// Nothing has its turn: better the least bad item than none.
+    fn last_resort(&mut self) -> Step {
+        self.desperate = true;
+        let places = std::mem::take(&mut self.passed_over);
+        let Some(place) = self.circuits.least_bad(&self.items, &places) else { return Step::AllFailed };
+        self.at = place + 1;
+        self.items.get(place).map_or(Step::AllFailed, |item| Step::Open(item.clone(), 0))
     }
 
     fn begin_round(&mut self) {
         if let Some(items) = self.coming.take() {
             self.items = items;
+            self.circuits.keep_only(&self.items);
+            self.passed_over.clear();
         }
         self.at = 0;
     }
@@ -93,19 +125,39 @@ impl Playlist {
         differs
     }
 
-    /// The item opened last can be played.
-    pub fn succeeded(&mut self) {
-        self.failed_in_a_row = 0;
+    /// An item can be played, or at least its beginning. If nothing could before, the cause was not with the items, and
+    /// all have their turn.
+    pub fn opened(&mut self) {
+        self.forget_barren();
+        if std::mem::take(&mut self.desperate) {
+            self.circuits.give_all_their_turn();
+        }
+    }
+
+    fn forget_barren(&mut self) {
+        self.barren = 0;
+        self.passed_over.clear();
     }
 
     /// The item opened last cannot be played.
-    pub fn failed(&mut self) {
-        self.failed_in_a_row += 1;
+    pub fn cannot_open(&mut self, item: &ItemSpec, why: Failure, now: Instant) {
+        self.barren += 1;
+        self.circuits.failed(item, why, now);
+    }
+
+    /// Whether the bucket was out of reach when it was asked last.
+    pub fn is_away(&self) -> bool {
+        self.circuits.is_away()
+    }
+
+    /// What is known of items that failed.
+    pub fn circuits(&mut self) -> &mut Circuits {
+        &mut self.circuits
     }
 
     /// Begins a fresh round after all items failed.
     pub fn retry(&mut self) {
-        self.failed_in_a_row = 0;
+        self.forget_barren();
         self.begin_round();
     }
 }
@@ -126,13 +178,39 @@ mod tests {
         keys.chars().map(item).collect()
     }
 
-    fn walk(playlist: &mut Playlist, steps: usize) -> String {
-        let key = |step| match step {
+    fn key(step: Step) -> String {
+        match step {
             Step::Open(item, _) => item.key,
             Step::AllFailed => "!".into(),
             Step::Finished => ".".into(),
-        };
-        (0..steps).map(|_| key(playlist.step())).collect()
+        }
+    }
+
+    fn walk(playlist: &mut Playlist, steps: usize) -> String {
+        (0..steps).map(|_| key(playlist.step(Instant::now()))).collect()
+    }
+
+    /// Walks while the named items are broken; `when_broken` says where that shows.
+    fn walk_with(playlist: &mut Playlist, broken: &str, steps: usize, now: Instant) -> String {
+        let mut walked = String::new();
+        for _ in 0..steps {
+            match playlist.step(now) {
+                Step::Open(item, _) if broken.contains(&item.key) => {
+                    walked += &item.key.to_uppercase();
+                    playlist.cannot_open(&item, Failure::Item, now);
+                }
+                Step::Open(item, _) => {
+                    walked += &item.key;
+                    playlist.opened();
+                    playlist.circuits().worked(&item);
+                }
+                step => {
+                    walked += &key(step);
+                    playlist.retry();
+                }
+            }
+        }
+        walked
     }
 
     #[test]
@@ -156,13 +234,105 @@ mod tests {
     #[test]
     fn a_round_without_success_stops_until_it_is_retried() {
         let mut playlist = Playlist::new(items("ab"), 0, true, None);
-        for _ in 0..2 {
-            playlist.step();
-            playlist.failed();
+        for name in ["a", "b"] {
+            playlist.step(Instant::now());
+            playlist.cannot_open(&items(name)[0], Failure::Item, Instant::now());
         }
         assert_eq!(walk(&mut playlist, 1), "!");
         playlist.retry();
         assert_eq!(walk(&mut playlist, 1), "a");
-        assert_eq!(Playlist::new(Vec::new(), 0, true, None).step(), Step::AllFailed);
+        assert_eq!(Playlist::new(Vec::new(), 0, true, None).step(Instant::now()), Step::AllFailed);
+    }
+
+    #[test]
+    fn a_broken_item_is_tried_after_growing_distances_and_success_ends_that() {
+        let mut playlist = Playlist::new(items("abc"), 0, true, None);
+        let now = Instant::now();
+        // Rounds:         1    2    -   4    -   -   -   8
+        assert_eq!(walk_with(&mut playlist, "b", 20, now), "aBcaBcacaBcacacacaBc");
+        // Passed over in seven rounds, then it works, then it fails afresh.
+        assert_eq!(walk_with(&mut playlist, "", 17, now), "acacacacacacacabc");
+        assert_eq!(walk_with(&mut playlist, "b", 8, now), "aBcaBcac");
+    }
+
+    #[test]
+    fn the_same_key_with_another_content_begins_afresh() {
+        let mut playlist = Playlist::new(items("ab"), 0, true, None);
+        let now = Instant::now();
+        assert_eq!(walk_with(&mut playlist, "b", 5, now), "aBaBa");
+        let mut mended = items("ab");
+        mended[1].content = "new".into();
+        playlist.offer(1, mended);
+        assert_eq!(walk_with(&mut playlist, "", 4, now), "abab", "the present round is walked to its end");
+    }
+
+    #[test]
+    fn where_none_has_its_turn_the_least_bad_is_tried() {
+        let mut playlist = Playlist::new(items("ab"), 0, true, None);
+        let now = Instant::now();
+        assert_eq!(walk_with(&mut playlist, "ab", 6, now), "AB!AB!");
+        // Both are to be passed over now. One of them is tried, and then the other.
+        assert_eq!(walk_with(&mut playlist, "ab", 4, now), "A!BA");
+        // What broke them all is over: nothing is passed over for it.
+        walk_with(&mut playlist, "ab", 40, now);
+        let walked = walk_with(&mut playlist, "", 6, now);
+        assert!(walked.ends_with("abab") || walked.ends_with("baba"), "{walked}");
+    }
+
+    #[test]
+    fn what_missed_the_bucket_has_its_turn_as_soon_as_the_bucket_answers() {
+        let mut playlist = Playlist::new(items("abc"), 0, true, None);
+        let now = Instant::now();
+        let gone = |playlist: &mut Playlist, expected: &str| {
+            let Step::Open(item, _) = playlist.step(now) else { panic!("{expected}") };
+            assert_eq!(item.key, expected);
+            playlist.cannot_open(&item, Failure::Away, now);
+        };
+        // Only "a" is on this machine.
+        for _ in 0..5 {
+            assert_eq!(key(playlist.step(now)), "a");
+            playlist.opened();
+            if playlist.circuits().is_away() {
+                continue;
+            }
+            gone(&mut playlist, "b");
+            gone(&mut playlist, "c");
+        }
+        playlist.circuits().bucket_answers();
+        assert_eq!(walk(&mut playlist, 3), "bca");
+    }
+
+    #[test]
+    fn while_the_bucket_is_away_it_is_asked_now_and_then() {
+        let mut playlist = Playlist::new(items("ab"), 0, true, None);
+        let now = Instant::now();
+        playlist.cannot_open(&items("b")[0], Failure::Away, now);
+        playlist.opened();
+        assert_eq!(walk_with(&mut playlist, "", 3, now), "aaa");
+        let later = now + std::time::Duration::from_secs(11);
+        playlist.opened();
+        assert_eq!(key(playlist.step(later)), "b");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+        /// Whatever fails whenever: something is tried at each step or all have failed, an item that works is reached
+        /// within the largest distance, and nothing goes on for ever.
+        #[test]
+        fn an_item_that_works_is_always_reached(
+            count in 1usize..6, good in 0usize..6, fails in proptest::collection::vec(0u8..64, 0..400),
+        ) {
+            let now = Instant::now();
+            let keys: String = "abcdef".chars().take(count).collect();
+            let good = keys.chars().nth(good % count).unwrap().to_string();
+            let mut playlist = Playlist::new(items(&keys), 0, true, None);
+            for pattern in fails {
+                let broken: String = keys.chars().enumerate().filter(|(n, _)| pattern >> n & 1 == 1).map(|(_, c)| c).collect();
+                walk_with(&mut playlist, &broken, 1, now);
+            }
+            let walked = walk_with(&mut playlist, &keys.replace(&good, ""), 40 * count, now);
+            proptest::prop_assert!(walked.contains(&good), "{walked}");
+        }
     }
 }

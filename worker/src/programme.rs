@@ -1,16 +1,18 @@
 //! The items that will go on the air: one is opened at a time, shortly before it is needed, and a broken one gives
 //! way to the next.
 
+use crate::circuit::Failure;
 use crate::playlist::{Playlist, Step};
 use crate::retry;
 use crate::session::Event;
+use crate::source::feed::Feed;
 use crate::source::open::{Opened, Opener};
 use crate::source::probe::MediaInfo;
 use crate::source::recipe;
 use state::ids::Ulid;
 use state::prepared::WAITS;
 use state::profile::Profile;
-use state::wire::{ItemFailure, ItemSpec, NextSeen};
+use state::wire::{ItemFailure, ItemSpec, MediaAt, NextSeen};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -49,6 +51,15 @@ pub async fn find_profile(opener: Opener, items: Vec<ItemSpec>, explicit: Option
         }
     }
     Found { profile: Profile::default(), known }
+}
+
+/// Why an item could not be opened.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotOpened {
+    /// In words.
+    pub why: String,
+    /// What that means for the next try.
+    pub failure: Failure,
 }
 
 /// The playlist, the item being opened, and the items that wait.
@@ -111,7 +122,7 @@ impl Programme {
         if !need || self.opening.is_some() || self.finished || self.retry_at.is_some() || !self.wants_more() {
             return;
         }
-        match self.playlist.step() {
+        match self.playlist.step(now) {
             Step::Open(item, _) => self.open(item),
             Step::Finished => self.finished = true,
             Step::AllFailed if std::mem::take(&mut self.some_wait) => {
@@ -121,7 +132,11 @@ impl Programme {
             }
             Step::AllFailed => {
                 self.rounds_failed += 1;
-                let wait = retry::nothing_playable(self.rounds_failed, spread());
+                let away = self.playlist.is_away();
+                let wait = match away {
+                    true => retry::bucket_away(self.rounds_failed),
+                    false => retry::nothing_playable(self.rounds_failed, spread()),
+                };
                 tracing::warn!(retry_in_s = wait.as_secs(), "no item of the playlist can be played");
                 self.retry_at = Some(now + wait);
             }
@@ -150,28 +165,39 @@ impl Programme {
                 None => opener.probe(&item).await,
             };
             let opened = match info {
-                Ok(info) => opener.open(item, info, &profile, from_ms, conform).await,
+                Ok(info) => opener.open(item.clone(), info, &profile, from_ms, conform).await,
                 Err(why) => Err(why),
+            };
+            let opened = match opened {
+                Ok(opened) => Ok(opened),
+                Err(why) => Err(judged(&opener, &item, why).await),
             };
             let _ = events.send(Event::Opened(Box::new(opened))).await;
         });
     }
 
     /// Takes in what became of the item that was being opened; a failure is returned to be reported.
-    pub fn opened(&mut self, result: Result<Opened, String>, now: state::Timestamp) -> Option<ItemFailure> {
+    pub fn opened(
+        &mut self,
+        result: Result<Opened, NotOpened>,
+        now: state::Timestamp,
+    ) -> Option<ItemFailure> {
         let item = self.opening.take()?;
         match result {
             Ok(opened) => {
-                self.playlist.succeeded();
+                self.playlist.opened();
                 self.rounds_failed = 0;
+                if opened.source == "bucket" {
+                    self.playlist.circuits().bucket_answers();
+                }
                 (self.some_wait, self.opener.admission.must) = (false, false);
                 self.ready.push_back(opened);
                 None
             }
-            Err(reason) => {
-                self.playlist.failed();
-                self.some_wait |= reason == WAITS;
-                Some(self.note_failure(item.key, reason, now))
+            Err(NotOpened { why, failure }) => {
+                self.playlist.cannot_open(&item, failure, Instant::now());
+                self.some_wait |= failure == Failure::Waits;
+                Some(self.note_failure(item.key, why, now))
             }
         }
     }
@@ -179,6 +205,14 @@ impl Programme {
     /// Whether the items that are opened from now on must look alike to a decoder.
     pub fn keep_uniform(&mut self, uniform: bool) {
         self.profile.uniform = uniform;
+    }
+
+    /// An item was played to its end, or was left for a failure.
+    pub fn left(&mut self, item: &ItemSpec, failure: Option<Failure>) {
+        match failure {
+            None => self.playlist.circuits().worked(item),
+            Some(failure) => self.playlist.circuits().failed(item, failure, Instant::now()),
+        }
     }
 
     /// Keeps a failure for the status.
@@ -197,9 +231,25 @@ impl Programme {
         self.conform.insert(key, why);
     }
 
+    /// An item that a test has opened.
+    #[cfg(test)]
+    pub fn put_ready(&mut self, opened: Opened) {
+        self.ready.push_back(opened);
+    }
+
     /// The next item, if it is ready.
     pub fn take(&mut self) -> Option<Opened> {
         self.ready.pop_front()
+    }
+
+    /// Whether the bucket was out of reach when an item was opened last.
+    pub fn is_away(&self) -> bool {
+        self.playlist.is_away()
+    }
+
+    /// The media of the next item, if it is ready.
+    pub fn next_feed(&self) -> Option<&Feed> {
+        self.ready.front().map(|opened| &opened.feed)
     }
 
     /// Whether the next item is ready.
@@ -259,6 +309,16 @@ impl Programme {
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
+}
+
+/// Whether the item is to blame, or the way to its bucket. Only asked after a failure.
+async fn judged(opener: &Opener, item: &ItemSpec, why: String) -> NotOpened {
+    let failure = match &item.at {
+        _ if why == WAITS => Failure::Waits,
+        MediaAt::Object { .. } if opener.is_away(item).await => Failure::Away,
+        _ => Failure::Item,
+    };
+    NotOpened { why, failure }
 }
 
 fn spread() -> f64 {

@@ -16,9 +16,34 @@ pub fn nothing_playable(failures: u32, spread: f64) -> Duration {
     Duration::from_secs_f64(seconds * (0.9 + 0.2 * spread.clamp(0.0, 1.0)))
 }
 
+/// For a playlist of which nothing can be played because the bucket is out of reach, in seconds. One item is tried
+/// each time, and all as soon as it works.
+const AWAY_S: [u64; 4] = [1, 2, 5, 10];
+
+/// The wait after so many rounds in a row without a bucket.
+pub fn bucket_away(failures: u32) -> Duration {
+    let place = (failures.max(1) as usize - 1).min(AWAY_S.len() - 1);
+    Duration::from_secs(AWAY_S[place])
+}
+
+/// For a slate that cannot be made and a fallback video that cannot be had: 30, 60 and 120 s.
+pub fn no_fallback(failures: u32) -> Duration {
+    Duration::from_secs(match failures {
+        0 | 1 => 30,
+        2 => 60,
+        _ => 120,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_that_is_away_is_asked_every_ten_seconds_at_last() {
+        let all: Vec<_> = (0..7).map(|n| bucket_away(n).as_secs()).collect();
+        assert_eq!(all, [1, 1, 2, 5, 10, 10, 10]);
+    }
 
     #[test]
     fn the_first_retry_is_at_once_and_the_rest_are_bounded() {

@@ -1,33 +1,33 @@
 //! The worker's life: one loop, one `Event`, one `select!`. Everything that can wake it is listed there.
 
 use crate::air::{Air, Happened, Moment};
+use crate::fallback::{Fallback, Made};
 use crate::media::Tag;
 use crate::output::Outputs;
 use crate::pace::Pace;
 use crate::playlist::Playlist;
-use crate::programme::{self, Found, Programme};
+use crate::programme::{self, Found, NotOpened, Programme};
 use crate::report::Report;
 use crate::source::admission::Admission;
 use crate::source::child::Tools;
 use crate::source::known::Known;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
-use crate::source::slate::Slate;
 use state::destination::Boundary;
 use state::wire::{DestinationSpec, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// Time that destinations and HLS get to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(4);
 /// Time that FFmpeg children get after that.
 const CHILDREN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Until a slate that could not be made is tried again.
-const SLATE_RETRY: Duration = Duration::from_secs(30);
+/// The fallback goes on the air at the start if there is nothing else after this long.
+const LATE: Duration = Duration::from_secs(8);
 
 /// What the session's own tasks bring back.
 #[derive(Debug)]
@@ -35,9 +35,9 @@ pub enum Event {
     /// The profile is known.
     Found(Box<Found>),
     /// An item was opened or could not be.
-    Opened(Box<Result<Opened, String>>),
-    /// The slate was made or could not be.
-    Slate(Result<Box<Slate>, String>),
+    Opened(Box<Result<Opened, NotOpened>>),
+    /// The slate or the fallback video was made or could not be.
+    Fallback(Box<Made>),
 }
 
 /// How a session ended.
@@ -66,8 +66,8 @@ struct Session {
     up: mpsc::Sender<ToController>,
     changed: Arc<Notify>,
     stage: Stage,
-    /// When the slate may be asked for; `None` once it is there or on its way.
-    slate_due: Option<Instant>,
+    /// What is being made for the fallback; it ends with the session.
+    jobs: JoinSet<()>,
     next_look: Instant,
     /// When the next tag is due, ms of channel time.
     next_ms: i64,
@@ -77,7 +77,7 @@ struct Session {
 /// Before and after the profile is known.
 enum Stage {
     Searching,
-    Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace> },
+    Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace>, since: Instant },
 }
 
 /// Plays until it is told to stop or the playlist is over. Call it on the worker's main thread.
@@ -123,7 +123,17 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
         None
     });
     let admission = Admission::new(&spec.cache_dir, spec.prepares);
-    Opener { tools, alive, objects, known: Known::default(), cache_dir: spec.cache_dir.clone(), admission }
+    let cache_dir = spec.cache_dir.clone();
+    Opener {
+        tools,
+        alive,
+        objects,
+        known: Known::default(),
+        cache_dir,
+        name: spec.name.clone(),
+        admission,
+        aside: false,
+    }
 }
 
 fn wants_uniform(destinations: &[DestinationSpec]) -> bool {
@@ -177,7 +187,7 @@ impl Session {
             up,
             changed,
             stage: Stage::Searching,
-            slate_due: Some(Instant::now()),
+            jobs: JoinSet::new(),
             next_look: Instant::now(),
             next_ms: 0,
             out: Vec::new(),
@@ -188,15 +198,7 @@ impl Session {
         match event {
             Event::Found(found) => self.begin(*found),
             Event::Opened(result) => self.take_opened(*result),
-            Event::Slate(Ok(slate)) => {
-                if let Stage::Playing { air, .. } = &mut self.stage {
-                    air.take_slate(*slate);
-                }
-            }
-            Event::Slate(Err(why)) => {
-                tracing::error!(reason = %why, "there is no slate; FFmpeg must be able to encode H.264 (libx264)");
-                self.slate_due = Some(Instant::now() + SLATE_RETRY);
-            }
+            Event::Fallback(made) => self.take_fallback(*made),
         }
         self.next_look = Instant::now();
     }
@@ -212,23 +214,33 @@ impl Session {
         let mut programme =
             Programme::new(playlist, self.opener.clone(), found, from_ms, self.events.clone());
         programme.keep_uniform(wants_uniform(&spec.destinations));
-        self.stage =
-            Stage::Playing { air: Box::new(Air::new(&profile)), programme: Box::new(programme), pace: None };
+        let since = Instant::now();
+        let fallback = Fallback::new(spec.fallback.clone(), since);
+        let air = Box::new(Air::new(&profile, fallback, spec.slate_on));
+        self.stage = Stage::Playing { air, programme: Box::new(programme), pace: None, since };
     }
 
-    fn take_opened(&mut self, result: Result<Opened, String>) {
+    fn take_opened(&mut self, result: Result<Opened, NotOpened>) {
         let Stage::Playing { programme, .. } = &mut self.stage else { return };
         if let Some(failure) = programme.opened(result, state::now()) {
             self.report.item_failed(&failure);
             self.changed.notify_one();
-            self.ask_for_slate();
+            self.prepare_fallback();
         }
+    }
+
+    fn take_fallback(&mut self, made: Made) {
+        let Stage::Playing { air, programme, .. } = &mut self.stage else { return };
+        if let Some((key, why)) = air.fallback().made(made, &self.opener.alive, Instant::now()) {
+            self.report.item_failed(&programme.note_failure(key, why, state::now()));
+        }
+        self.changed.notify_one();
     }
 
     /// One look at the clock: open what is needed, send what is due. True when everything has been played.
     fn look(&mut self) -> bool {
         let now = Instant::now();
-        let Stage::Playing { air, programme, pace } = &mut self.stage else {
+        let Stage::Playing { air, programme, pace, since } = &mut self.stage else {
             self.next_look = now + Duration::from_millis(250);
             return false;
         };
@@ -236,16 +248,14 @@ impl Session {
         if let Some(after) = programme.question(now) {
             let _ = self.up.try_send(ToController::WantItems { after });
         }
-        if pace.is_none() && air.can_begin(programme) {
+        if pace.is_none() && air.can_begin(programme, now - *since > LATE) {
             *pace = Some(Pace::start(now));
             self.outputs.begin(state::now());
         }
         let Some(pace) = pace else {
             self.next_look = now + Duration::from_millis(250);
             let nothing_to_wait_for = programme.is_finished();
-            if programme.trouble().is_some() {
-                self.ask_for_slate();
-            }
+            self.prepare_fallback();
             return nothing_to_wait_for;
         };
         if let Some(late) = pace.forgive(now, self.next_ms) {
@@ -256,6 +266,7 @@ impl Session {
         if let Some(first) = self.out.first() {
             air.group().note_late(u64::try_from(until - first.dts).unwrap_or(0));
         }
+        self.report.sent(&self.out);
         self.outputs.send(&self.out);
         self.out.clear();
         self.next_look = match moment {
@@ -273,33 +284,38 @@ impl Session {
     }
 
     fn note(&mut self, happened: Vec<Happened>) {
-        if let Stage::Playing { air, programme, .. } = &mut self.stage {
-            let at = air.group().end_ms();
+        if let Stage::Playing { programme, pace, .. } = &mut self.stage {
+            let due_ms = pace.as_ref().map(|pace| pace.due_ms(Instant::now()));
             for what in happened {
-                if let Happened::Ended(key, _, Some(why)) = &what {
-                    programme.note_failure(key.clone(), why.clone(), state::now());
+                if let Happened::Ended(left) = &what
+                    && let Some(why) = &left.why
+                {
+                    programme.note_failure(left.key.clone(), why.clone(), state::now());
                 }
-                self.report.happened(what, at);
+                self.report.happened(what, due_ms);
             }
         }
         self.changed.notify_one();
-        self.ask_for_slate();
+        self.prepare_fallback();
     }
 
-    /// The slate is made after the first item is on the air, or at once when there is none.
-    fn ask_for_slate(&mut self) {
-        let Stage::Playing { programme, .. } = &self.stage else { return };
-        if self.slate_due.take_if(|due| *due <= Instant::now()).is_none() {
+    /// The fallback is made after the first item is on the air, or at once when there is none.
+    fn prepare_fallback(&mut self) {
+        let Stage::Playing { air, programme, pace, since } = &mut self.stage else { return };
+        let now = Instant::now();
+        let needed = self.spec.slate_on || programme.trouble().is_some() || now - *since > LATE / 2;
+        if pace.is_none() && !needed {
             return;
         }
-        let (tools, profile) = (self.opener.tools.clone(), programme.profile().clone());
-        let (cache, events, alive) =
-            (self.spec.cache_dir.clone(), self.events.clone(), self.opener.alive.clone());
-        tokio::spawn(async move {
-            let slate = Slate::load_or_make(&tools, &profile, &cache).await;
-            let _ = events.send(Event::Slate(slate.map(Box::new))).await;
-            drop(alive);
-        });
+        while self.jobs.try_join_next().is_some() {}
+        while let Some(job) = air.fallback().job(now) {
+            let (opener, profile) = (self.opener.clone(), programme.profile().clone());
+            let (name, events) = (self.spec.name.clone(), self.events.clone());
+            self.jobs.spawn(async move {
+                let made = job.run(&opener, &profile, &name).await;
+                let _ = events.send(Event::Fallback(Box::new(made))).await;
+            });
+        }
     }
 
     /// True when the order is to stop.
@@ -317,6 +333,20 @@ impl Session {
                 self.outputs.update(list);
             }
             (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
+            (ToWorker::Slate { on }, stage) => {
+                self.spec.slate_on = on;
+                if let Stage::Playing { air, .. } = stage {
+                    air.hold(on);
+                }
+                self.changed.notify_one();
+            }
+            (ToWorker::Fallback { item }, stage) => {
+                if let Stage::Playing { air, .. } = stage {
+                    air.fallback().want(item.clone(), Instant::now());
+                }
+                self.spec.fallback = item;
+                self.changed.notify_one();
+            }
             (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
             (order, _) => tracing::warn!(?order, "an order does not fit here"),
         }
@@ -328,20 +358,33 @@ impl Session {
     /// proves that this loop turns.
     fn beat(&mut self) {
         self.outputs.news().into_iter().for_each(|news| self.report.destination(news));
+        self.prepare_fallback();
         let up = &self.up;
         self.report.hand_over(|event| up.try_send(ToController::Event(event)).is_ok());
         let playing = match &mut self.stage {
             Stage::Searching => None,
-            Stage::Playing { air, programme, pace } => Some((&mut **air, &**programme, pace.is_some())),
+            Stage::Playing { air, programme, pace, .. } => Some((&mut **air, &**programme, pace.is_some())),
         };
-        let heartbeat = self.report.heartbeat(playing, &self.outputs, state::now());
+        let mut heartbeat = self.report.heartbeat(playing, &self.outputs, state::now());
+        heartbeat.slate_on = self.spec.slate_on;
         let _ = self.up.try_send(ToController::Heartbeat(Box::new(heartbeat)));
     }
 
-    async fn end(self) {
-        let Session { stage, outputs, opener, events, .. } = self;
+    /// The last words about what was on the air.
+    fn last_report(&mut self) {
+        if let Stage::Playing { air, .. } = &mut self.stage {
+            air.stop();
+            let happened = air.happened();
+            self.note(happened);
+        }
+        self.beat();
+    }
+
+    async fn end(mut self) {
+        self.last_report();
+        let Session { stage, jobs, outputs, opener, events, .. } = self;
         // Feeds end with the stage; the last holders of `alive` are then the children themselves.
-        drop((stage, opener, events));
+        drop((stage, jobs, opener, events));
         outputs.close(CLOSE_DEADLINE).await;
     }
 }

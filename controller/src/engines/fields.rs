@@ -49,6 +49,14 @@ impl<'a> Fields<'a> {
         self.get(name, expected).map(Some)
     }
 
+    /// A field that must be there.
+    pub(super) fn needed<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<T> {
+        if !self.left.contains_key(name) {
+            self.problem(name, format!("is needed: {expected}"));
+        }
+        self.get(name, expected)
+    }
+
     /// Notes what is wrong with a field.
     pub(crate) fn problem(&mut self, name: &str, words: impl Into<String>) {
         let pointer = self.place(name);

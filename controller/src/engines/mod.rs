@@ -1,5 +1,6 @@
 //! What the product decides. The engines know wishes, the supervisor and storage; they know nothing of HTTP.
 
+pub mod analytics;
 pub mod distribution;
 pub(crate) mod fields;
 pub mod health;
@@ -17,6 +18,7 @@ use crate::wishes::destinations::Keyring;
 use state::ids::ChannelId;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use tokio::sync::Semaphore;
 
 /// Everything an engine works with.
 pub struct House {
@@ -42,6 +44,8 @@ pub struct House {
     pub started: Instant,
     /// Why the program that should have taken our place could not.
     pub reload_failed: Mutex<Option<String>>,
+    /// Exports of logs that may still be begun.
+    pub exports: Arc<Semaphore>,
     /// The last look at what is missing.
     pub checkup: health::Checkup,
 }

@@ -2,6 +2,8 @@
 //! into an engine, and answers.
 
 mod auth;
+mod channel_truth;
+mod channels;
 mod destinations;
 mod extract;
 mod frame;

@@ -1,14 +1,14 @@
 //! All routes on one screen, and what every request goes through.
 
 use super::{
-    Shared, auth, destinations, frame, health, hls, media_cache, media_prepare, streams_start,
-    streams_status, streams_stop,
+    Shared, auth, channel_truth, channels, destinations, frame, health, hls, media_cache, media_prepare,
+    streams_start, streams_status, streams_stop,
 };
 use axum::Router;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, RANGE};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -22,6 +22,11 @@ pub fn router(desk: Shared) -> Router {
         .route("/streams/start", post(streams_start::start))
         .route("/streams/stop", post(streams_stop::stop))
         .route("/streams/status", get(streams_status::status))
+        .route("/api/channels/{channel}", patch(channels::change))
+        .route("/api/channels/{channel}/slate", post(channels::slate))
+        .route("/api/channels/{channel}/health", get(channel_truth::health))
+        .route("/api/channels/{channel}/runs", get(channel_truth::runs))
+        .route("/api/channels/{channel}/as-run", get(channel_truth::as_run))
         .route("/api/channels/{channel}/destinations", get(destinations::list).post(destinations::add))
         .route(
             "/api/channels/{channel}/destinations/{destination}",

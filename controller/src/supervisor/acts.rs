@@ -1,6 +1,7 @@
 //! What the supervisor does about a channel: start its worker, end it, and take in how it ended. What is to be done
 //! was decided in [`super::reconcile`]; here it is done, and saved.
 
+use super::books::Ended;
 use super::channel::{Channel, Verdict, exit_words, verdict};
 use super::process::Process;
 use super::reconcile::Action;
@@ -8,8 +9,8 @@ use super::seen::{Ending, FIRST_WORD, Life, Now, Origin, Stage, Why};
 use super::{Event, Supervisor, backoff, spawn};
 use state::ids::{ChannelId, Ulid};
 use state::phase::{Happening, Phase, Wish};
-use state::seen::{LastWords, StreamState};
-use state::store::{self, StoreError};
+use state::seen::{Began, LastWords};
+use state::store::{self, Document, StoreError};
 use state::wire::ToWorker;
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ impl Supervisor {
                 let process = started.process;
                 tracing::info!(channel.id = %id, run.id = %run, pid = process.pid, "worker started");
                 channel.spawned(run.clone(), process, started.log, now);
+                self.books.began(id, &run);
                 self.watch(id, run, process);
             }
             Err(error) => {
@@ -166,9 +168,14 @@ impl Supervisor {
         let line =
             channel.log.last_line().map(|line| state::mask::line(&line, &self.briefing.secrets(&wish)));
         let words = exit_words(code, line);
-        channel.gone(code, words.clone());
+        let beat = channel.beat.take();
+        channel.gone(code, words.clone(), now);
         let finished = last.map_or(code == Some(0), |last| last.finished) && !wish.looped;
-        match verdict(wish.wish, ending, finished) {
+        let verdict = verdict(wish.wish, ending, finished);
+        let ended = Ended { run, beat, code, words: &words, as_asked: verdict != Verdict::Crashed };
+        self.run_over(id, &ended, wish.session_id.clone(), now);
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        match verdict {
             Verdict::AsAsked => {
                 tracing::info!(channel.id = %id, run.id = %run, code, "worker ended as asked");
                 channel.happen(Happening::Ended, now);
@@ -219,6 +226,7 @@ impl Supervisor {
             Ok(saved) => {
                 channel.state.revision = saved.revision;
                 channel.save_failed = None;
+                self.note_runs(id);
             }
             Err(error) => {
                 tracing::error!(channel.id = %id, %error, "the state cannot be saved");
@@ -228,11 +236,11 @@ impl Supervisor {
     }
 }
 
-/// The state is ours alone: whatever revision is on disk, ours follows it.
-fn put_over(folder: &std::path::Path, mut document: StreamState) -> Result<StreamState, StoreError> {
+/// The document is ours alone: whatever revision is on disk, ours follows it.
+pub(super) fn put_over<T: Document>(folder: &std::path::Path, mut document: T) -> Result<T, StoreError> {
     match store::put(folder, &document) {
         Err(StoreError::Conflict { found, .. }) => {
-            document.revision = found;
+            document.set_revision(found);
             store::put(folder, &document)
         }
         result => result,
@@ -241,12 +249,9 @@ fn put_over(folder: &std::path::Path, mut document: StreamState) -> Result<Strea
 
 fn unborn(id: Ulid, now: Now, error: &std::io::Error) -> state::seen::RunSeen {
     state::seen::RunSeen {
-        id,
-        pid: 0,
-        pid_start: 0,
-        started_at: now.wall,
-        exit_code: None,
         exit_words: Some(format!("the worker cannot be started: {error}")),
+        ended_at: Some(now.wall),
+        ..state::seen::RunSeen::begun(id, 0, 0, now.wall, Began::Start)
     }
 }
 

@@ -94,7 +94,7 @@ fn by_heartbeat(beat: &Heartbeat, now: Timestamp) -> (Is, String) {
         (Ok(by), Playing::Programme) => (Is::On, by),
         (Ok(by), Playing::Fallback) => {
             let why = beat.because.as_deref().unwrap_or("there is nothing to play");
-            (Is::Fallback, format!("{why}; the slate is {by}"))
+            (Is::Fallback, format!("{why}; the fallback is {by}"))
         }
     }
 }
@@ -151,12 +151,7 @@ mod tests {
             }),
             ..DestinationSeen::new(format!("d{i}").parse().unwrap(), *state, at(0))
         };
-        let hls = segment.map(|s| HlsSeen {
-            segments: 1,
-            next_sequence: 1,
-            last_segment_at: Some(at(s)),
-            error: None,
-        });
+        let hls = segment.map(|s| HlsSeen { last_segment_at: Some(at(s)), ..HlsSeen::default() });
         Heartbeat {
             playing,
             destinations: destinations.iter().enumerate().map(seen).collect(),

@@ -43,7 +43,9 @@ pub struct RunFacts {
 impl Briefing {
     /// The whole message. Lists the storage.
     pub async fn spec(&self, wish: &StreamConfig, facts: RunFacts) -> WorkerSpec {
-        let items = self.items(wish).await;
+        let files = self.library.files_or_old_ones().await;
+        let items = items_of(wish, &self.library, &files);
+        let fallback = self.fallback(wish, &files);
         let tools = self.tools();
         WorkerSpec {
             channel: wish.id.clone(),
@@ -70,8 +72,8 @@ impl Briefing {
             cache_dir: self.cache_dir(),
             cursor: facts.cursor,
             prepares: self.config.prepares,
-            fallback: None,
-            slate_on: false,
+            fallback,
+            slate_on: wish.slate_on,
             standby: false,
         }
     }
@@ -81,6 +83,15 @@ impl Briefing {
     pub async fn items(&self, wish: &StreamConfig) -> Vec<ItemSpec> {
         let files = self.library.files_or_old_ones().await;
         items_of(wish, &self.library, &files)
+    }
+
+    /// What the channel shows when there is nothing else, by a listing.
+    pub fn fallback(&self, wish: &StreamConfig, files: &[MediaFile]) -> Option<ItemSpec> {
+        let key = wish.fallback_video.as_deref()?;
+        let listed = files.iter().find(|file| file.key == key).cloned();
+        let unknown = || MediaFile { key: key.to_owned(), size: 0, content: String::new() };
+        let file = listed.or_else(|| self.library.named(key)).unwrap_or_else(unknown);
+        Some(spec_of(&self.library, Ulid::from_text(key), file))
     }
 
     /// The items behind keys of the library, wherever they are played; `None` for each that is not in it. With

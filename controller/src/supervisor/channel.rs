@@ -11,7 +11,7 @@ use super::told::Told;
 use state::ids::Ulid;
 use state::phase::{Happening, Phase, Wish};
 use state::restart::Restart;
-use state::seen::{RunSeen, StreamState};
+use state::seen::{Began, RunSeen, StreamState};
 use state::wire::{Heartbeat, Playing};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +39,8 @@ pub(super) struct Channel {
     /// What was wrong with its files, and what could not be saved.
     pub alerts: Vec<String>,
     pub save_failed: Option<String>,
+    /// Why the next run will be begun.
+    pub began: Began,
     air: Air,
     cursor_saved: Instant,
 }
@@ -77,6 +79,7 @@ impl Channel {
             first_sequence: 0,
             alerts,
             save_failed: None,
+            began: Began::Resume,
             air,
             cursor_saved: now.mono,
         }
@@ -115,7 +118,7 @@ impl Channel {
         if self.state.run.as_ref().is_none_or(|known| known.id != run) {
             // The controller that started it was gone before it could write that down.
             self.state.epoch += 1;
-            self.state.run = Some(begun(run.clone(), process, now));
+            self.state.run = Some(begun(run.clone(), process, Began::Adoption, now));
         }
         self.state.next_retry_at = None;
         self.state.gave_up = false;
@@ -154,6 +157,7 @@ impl Channel {
         if let Life::Waiting { .. } | Life::GaveUp = self.life {
             self.life = Life::None;
         }
+        self.began = Began::Start;
         self.state.gave_up = false;
         self.state.restart_count = 0;
         self.state.retry_count = 0;
@@ -173,10 +177,12 @@ impl Channel {
 
     /// A worker was started.
     pub(super) fn spawned(&mut self, run: Ulid, process: Process, log: LogMark, now: Now) {
+        let mut began = std::mem::replace(&mut self.began, Began::Start);
         if let Life::Waiting { .. } = self.life {
             self.state.restart_count += 1;
+            began = Began::Retry;
         }
-        self.state.run = Some(begun(run.clone(), process, now));
+        self.state.run = Some(begun(run.clone(), process, began, now));
         self.set_sequences_aside();
         self.log = log;
         self.life = running(run, process, Origin::Ours, now);
@@ -202,13 +208,14 @@ impl Channel {
     }
 
     /// The worker is gone; its last words are kept.
-    pub(super) fn gone(&mut self, code: Option<i32>, words: String) {
+    pub(super) fn gone(&mut self, code: Option<i32>, words: String, now: Now) {
         self.life = Life::None;
         self.line = None;
         self.beat = None;
         if let Some(run) = &mut self.state.run {
             run.exit_code = code;
             run.exit_words = Some(words);
+            run.ended_at = Some(now.wall);
         }
     }
 
@@ -299,6 +306,7 @@ impl Channel {
             alive: matches!(self.life, Life::Running(_)),
             air: self.air.clone(),
             alerts: self.alerts_now(),
+            totals: None,
         }
     }
 
@@ -325,9 +333,8 @@ fn running(id: Ulid, process: Process, origin: Origin, now: Now) -> Life {
     Life::Running(Run { id, process, origin, stage, heard, sending: None, ending: None })
 }
 
-fn begun(id: Ulid, process: Process, now: Now) -> RunSeen {
-    let Process { pid, started: pid_start } = process;
-    RunSeen { id, pid, pid_start, started_at: now.wall, exit_code: None, exit_words: None }
+fn begun(id: Ulid, process: Process, began: Began, now: Now) -> RunSeen {
+    RunSeen::begun(id, process.pid, process.started, now.wall, began)
 }
 
 /// How a process ended, for people.
@@ -380,7 +387,7 @@ mod tests {
         let mut before = channel(now);
         before.attempt(now);
         before.spawned(Ulid::from_text("a"), process(2), LogMark::default(), now);
-        before.gone(Some(1), String::new());
+        before.gone(Some(1), String::new(), now);
         before.state.retry_count = 1;
         before.failed(Happening::Crashed, &policy, now);
         let again = |state: StreamState, wall| {
@@ -441,7 +448,7 @@ mod tests {
         assert!(!channel.reserve(400));
         assert!(channel.reserve(600));
         assert_eq!(channel.state.hls_sequence_reserved, 1600);
-        channel.gone(Some(1), String::new());
+        channel.gone(Some(1), String::new(), now);
         channel.failed(Happening::Crashed, &Restart::default(), now);
         channel.attempt(now);
         channel.spawned(Ulid::from_text("b"), process(3), log, now);

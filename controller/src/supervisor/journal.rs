@@ -1,10 +1,16 @@
 //! What happened on the air, kept in `channels/<id>/events.jsonl`. A worker is told that an event is kept when it is
 //! on the disk, and not before: until then it repeats it to every controller that it finds.
 
+use super::acts::put_over;
+use super::books::Shelf;
 use super::socket::Line;
 use crate::config::Config;
+use crate::records::events::{ASIDE, FILE, Kept, LONGEST};
+use crate::records::runs;
 use state::ids::{ChannelId, Ulid};
 use state::rotate;
+use state::runs::RunKept;
+use state::totals::Totals;
 use state::wire::{Event, ToWorker};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,45 +19,54 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// Name of the file.
-const FILE: &str = "events.jsonl";
-
-/// A file above this many bytes is put aside.
-const LONGEST: u64 = 10 * 1024 * 1024;
-
-/// How many files that were put aside are kept.
-const KEPT: u32 = 3;
+use tokio::task::JoinHandle;
 
 /// Most events on their way to the disk.
 const WAITING: usize = 1024;
 
-/// An event on its way to the disk, and whom to tell when it is there.
+/// Something on its way to the disk.
+#[derive(Debug)]
+pub(super) enum Keep {
+    /// For the journal.
+    Event(Entry),
+    /// For the history of runs.
+    Run(ChannelId, Box<RunKept>),
+    /// The books, and where is shown what is on the disk.
+    Totals(Box<Totals>, Arc<Shelf>),
+}
+
+/// An event, and whom to tell when it is on the disk.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) channel: ChannelId,
     pub(super) event: Event,
-    pub(super) line: Line,
+    /// The broadcast that it belongs to.
+    pub(super) session: Option<Ulid>,
+    /// Nobody where the controller itself noticed it.
+    pub(super) line: Option<Line>,
 }
 
 /// Starts the journal. It writes what it gets until the sender is gone.
-pub(super) fn open(config: Arc<Config>) -> mpsc::Sender<Entry> {
+pub(super) fn open(config: Arc<Config>) -> (mpsc::Sender<Keep>, JoinHandle<()>) {
     let (sender, inbox) = mpsc::channel(WAITING);
-    tokio::spawn(write_all(config, inbox));
-    sender
+    (sender, tokio::spawn(write_all(config, inbox)))
 }
 
-async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Entry>) {
+async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Keep>) {
     let mut last: BTreeMap<ChannelId, Mark> = BTreeMap::new();
-    let mut entries = Vec::new();
-    while inbox.recv_many(&mut entries, WAITING).await > 0 {
+    let mut waiting = Vec::new();
+    while inbox.recv_many(&mut waiting, WAITING).await > 0 {
         let mut by_channel: BTreeMap<ChannelId, Vec<Entry>> = BTreeMap::new();
-        for entry in entries.drain(..) {
-            by_channel.entry(entry.channel.clone()).or_default().push(entry);
+        for keep in waiting.drain(..) {
+            match keep {
+                Keep::Event(entry) => by_channel.entry(entry.channel.clone()).or_default().push(entry),
+                Keep::Run(channel, run) => note_run(&config, &channel, *run).await,
+                Keep::Totals(totals, shelf) => put_totals(&config, *totals, &shelf).await,
+            }
         }
         for (channel, entries) in by_channel {
             let folder = config.channel_dir(&channel);
-            let events: Vec<Event> = entries.iter().map(|entry| entry.event.clone()).collect();
+            let events: Vec<Kept> = entries.iter().map(Kept::of).collect();
             let before = last.remove(&channel);
             let kept = crate::off_thread(move || keep(&folder, &events, before)).await;
             match kept {
@@ -68,9 +83,41 @@ async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Entry>) {
 
 /// The newest event of every run is enough, and only its own line is told.
 fn acknowledge(entries: &[Entry]) {
-    for (i, entry) in entries.iter().enumerate() {
-        if entries[i + 1..].iter().all(|later| later.line.id != entry.line.id) {
-            entry.line.try_send(ToWorker::Ack { seq: entry.event.seq });
+    let told: Vec<_> = entries.iter().filter_map(|e| Some((e.line.as_ref()?, e.event.seq))).collect();
+    for (i, (line, seq)) in told.iter().enumerate() {
+        if told[i + 1..].iter().all(|(later, _)| later.id != line.id) {
+            line.try_send(ToWorker::Ack { seq: *seq });
+        }
+    }
+}
+
+/// What cannot be written here is written with the next change, or by the next controller.
+async fn note_run(config: &Config, channel: &ChannelId, run: RunKept) {
+    let (folder, id) = (config.channel_dir(channel), channel.clone());
+    let noted = crate::off_thread(move || runs::note(&folder, id, run)).await;
+    match noted {
+        Ok(alerts) => alerts.iter().for_each(|alert| tracing::error!(channel.id = %channel, "{alert}")),
+        Err(error) => {
+            tracing::error!(channel.id = %channel, %error, "a run cannot be written into the history")
+        }
+    }
+}
+
+impl Kept {
+    fn of(entry: &Entry) -> Self {
+        Self { event: entry.event.clone(), session: entry.session.clone() }
+    }
+}
+
+/// What cannot be written is an alert, and is tried again with the next change.
+async fn put_totals(config: &Config, totals: Totals, shelf: &Shelf) {
+    let (id, folder) = (totals.id.clone(), config.channel_dir(&totals.id));
+    let totals = Totals { revision: shelf.revision(), ..totals };
+    match crate::off_thread(move || put_over(&folder, totals)).await {
+        Ok(saved) => shelf.kept(saved),
+        Err(error) => {
+            tracing::error!(channel.id = %id, %error, "the time on air cannot be saved");
+            shelf.failed(format!("channel {id}: the time on air cannot be saved: {error}"));
         }
     }
 }
@@ -83,7 +130,7 @@ struct Mark {
 }
 
 /// Appends what is new, and waits until it is on the disk. Returns the newest event of the file.
-fn keep(folder: &Path, events: &[Event], before: Option<Mark>) -> io::Result<Option<Mark>> {
+fn keep(folder: &Path, events: &[Kept], before: Option<Mark>) -> io::Result<Option<Mark>> {
     let path = folder.join(FILE);
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let mut mark = match before {
@@ -91,12 +138,13 @@ fn keep(folder: &Path, events: &[Event], before: Option<Mark>) -> io::Result<Opt
         None => newest(&path).map_err(named)?,
     };
     let mut lines = Vec::new();
-    for event in events {
+    for kept in events {
+        let event = &kept.event;
         let known = mark.as_ref().is_some_and(|mark| mark.run == event.run && mark.seq >= event.seq);
         if known {
             continue;
         }
-        serde_json::to_writer(&mut lines, event)?;
+        serde_json::to_writer(&mut lines, kept)?;
         lines.push(b'\n');
         mark = Some(Mark { run: event.run.clone(), seq: event.seq });
     }
@@ -108,7 +156,7 @@ fn keep(folder: &Path, events: &[Event], before: Option<Mark>) -> io::Result<Opt
 
 fn append(path: &PathBuf, lines: &[u8]) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|meta| meta.len() + lines.len() as u64 > LONGEST) {
-        rotate::put_aside(path, KEPT)?;
+        rotate::put_aside(path, ASIDE)?;
     }
     let mut file = OpenOptions::new().append(true).read(true).create(true).mode(0o600).open(path)?;
     // A crash may have left half a line; the next one must not grow onto it.
@@ -158,9 +206,10 @@ fn last_events(path: &Path) -> io::Result<Vec<Event>> {
 mod tests {
     use super::*;
 
-    fn event(run: &str, seq: u64) -> Event {
+    fn event(run: &str, seq: u64) -> Kept {
         let (run, at_wall) = (Ulid::from_text(run), state::now());
-        Event { run, seq, at_wall, at_media_ms: 0, kind: "item.started".into(), data: "x".repeat(50).into() }
+        let (kind, data) = ("item.started".into(), "x".repeat(50).into());
+        Kept { event: Event { run, seq, at_wall, at_media_ms: 0, kind, data }, session: None }
     }
 
     fn kept(folder: &Path) -> Vec<(String, u64)> {

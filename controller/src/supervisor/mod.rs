@@ -5,10 +5,12 @@
 mod acts;
 pub mod air;
 pub mod backoff;
+mod books;
 pub mod brief;
 mod channel;
 pub mod greeting;
 pub(crate) mod journal;
+mod orders;
 pub mod process;
 #[cfg(test)]
 mod properties;
@@ -40,10 +42,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use told::Told;
 
 /// Every channel is looked at this often, whatever else we were told.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the disk may take for what is left to be kept at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A loop that comes this much too late was held up itself. With a check every second, nothing that lasts long enough
 /// to make a worker look silent goes unnoticed.
@@ -77,6 +83,8 @@ pub enum Ask {
     Start,
     /// Look at the wish again.
     Look,
+    /// The same, and another fallback video is wanted.
+    Fallback,
 }
 
 /// Events on their way to whoever listens; the oldest are lost to one who is too slow.
@@ -150,7 +158,10 @@ pub struct Supervisor {
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     happenings: Happenings,
-    journal: mpsc::Sender<journal::Entry>,
+    journal: mpsc::Sender<journal::Keep>,
+    /// Ends when all that was handed to it is on the disk.
+    keeper: JoinHandle<()>,
+    books: books::Books,
     sights: Sights,
     leaving: bool,
     check_at: Instant,
@@ -182,8 +193,11 @@ pub fn open(
     let handle = Handle { events: events.clone(), told, sights: sights.clone(), leaving: Arc::default() };
     tokio::spawn(socket::accept(listener, events.clone()));
     let now = Instant::now();
+    let (journal, keeper) = journal::open(config.clone());
     let mut supervisor = Supervisor {
-        journal: journal::open(config.clone()),
+        journal,
+        keeper,
+        books: books::Books::default(),
         config,
         wishes,
         briefing,
@@ -225,6 +239,11 @@ impl Supervisor {
                 None => self.check().await,
             }
         }
+        let Self { journal, keeper, .. } = self;
+        drop(journal);
+        if tokio::time::timeout(LAST_WORDS, keeper).await.is_err() {
+            tracing::error!("the last events cannot be put on the disk in time");
+        }
     }
 
     fn wake_at(&self) -> Instant {
@@ -258,7 +277,12 @@ impl Supervisor {
                 if let (Ask::Start, Some(known)) = (ask, self.channels.get_mut(&channel)) {
                     known.start_afresh();
                 }
+                self.want_destinations(&channel);
                 self.settle(&channel).await;
+                self.tell_slate(&channel);
+                if ask == Ask::Fallback {
+                    self.tell_fallback(&channel);
+                }
                 let _ = done.send(());
             }
             Event::Called { hello, peer, line } => {
@@ -273,6 +297,8 @@ impl Supervisor {
                     run.reach(Stage::Briefed, now.mono);
                 }
                 self.tell_destinations(&channel);
+                // It may have been changed since the worker was briefed.
+                self.tell_fallback(&channel);
             }
             Event::Pulse { done } => {
                 let _ = done.send(());
@@ -315,6 +341,7 @@ impl Supervisor {
             }
         }
         self.tell_destinations(id);
+        self.keep_books(id);
         self.publish(id);
     }
 
@@ -335,7 +362,10 @@ impl Supervisor {
     fn publish(&mut self, id: &ChannelId) {
         let wish = if self.wishes.is_on(id) { Wish::On } else { Wish::Off };
         let Some(channel) = self.channels.get_mut(id) else { return };
-        let sight = channel.sight(wish, Now::read());
+        let mut sight = channel.sight(wish, Now::read());
+        let (totals, trouble) = self.books.shown(id);
+        sight.totals = totals;
+        sight.alerts.extend(trouble);
         self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sight);
     }
 
@@ -373,7 +403,15 @@ impl Supervisor {
             }
             None => self.nobody_left(&mut channel, unfinished.map(|run| run.id), now),
         }
+        let living = match &channel.life {
+            Life::Running(run) => Some(run.id.clone()),
+            _ => None,
+        };
         self.channels.insert(id.clone(), channel);
+        for alert in self.open_books(id, living.as_ref(), now)? {
+            tracing::error!(channel.id = %id, "{alert}");
+            self.channels.entry(id.clone()).and_modify(|channel| channel.alerts.push(alert));
+        }
         self.publish(id);
         Ok(())
     }

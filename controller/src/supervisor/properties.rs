@@ -157,7 +157,7 @@ impl World {
         let Life::Running(run) = &self.channel.life else { return };
         let ending = run.ending.map(|ending| ending.why);
         self.alive = false;
-        self.channel.gone(code, "it died".into());
+        self.channel.gone(code, "it died".into(), self.now);
         match verdict(self.wish, ending, false) {
             Verdict::AsAsked => drop(self.channel.happen(Happening::Ended, self.now)),
             Verdict::Finished | Verdict::Crashed => {

@@ -5,6 +5,7 @@ use super::process::Process;
 use state::Timestamp;
 use state::ids::Ulid;
 use state::seen::StreamState;
+use state::totals::Totals;
 use state::wire::Heartbeat;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -167,4 +168,6 @@ pub struct Sight {
     pub air: Air,
     /// What someone must know: broken files, failures in a row.
     pub alerts: Vec<String>,
+    /// Times that are on the disk; they never go back.
+    pub totals: Option<Arc<Totals>>,
 }

@@ -2,7 +2,7 @@
 
 use super::brief::RunFacts;
 use super::greeting::{Caller, Greeting, greet};
-use super::journal::Entry;
+use super::journal::{Entry, Keep};
 use super::process::Process;
 use super::seen::{Now, Stage};
 use super::socket::Line;
@@ -35,6 +35,7 @@ impl Supervisor {
         };
         if let Some(process) = adopted {
             channel.adopted(run.clone(), process, now);
+            self.books.began(id, run);
         }
         tracing::info!(channel.id = %id, run.id = %run, pid = hello.pid, version, briefed = hello.briefed,
             adopted = adopted.is_some(), "worker called");
@@ -45,7 +46,9 @@ impl Supervisor {
         if adopted.is_some() && !hello.briefed {
             channel.set_sequences_aside();
         }
-        if !hello.briefed {
+        if hello.briefed {
+            self.tell_fallback(id);
+        } else {
             self.brief(&hello, wish, line);
         }
         if let Some(process) = adopted {
@@ -93,7 +96,10 @@ impl Supervisor {
         }
         match words {
             ToController::Heartbeat(beat) if beat.run == *run => {
-                if channel.heard(*beat, now) {
+                self.books.heard(id, &beat, self.wishes.is_on(id), now);
+                let save = channel.heard(*beat, now);
+                self.tell_slate(id);
+                if save {
                     self.save(id).await;
                 }
             }
@@ -102,8 +108,9 @@ impl Supervisor {
                 tracing::info!(channel.id = %id, run.id = %run, event.seq = event.seq, kind, %data, "worker event");
                 let _ = self.happenings.send((id.clone(), event.clone()));
                 let Some(line) = channel.line.clone() else { return };
-                let entry = Entry { channel: id.clone(), event, line };
-                if self.journal.try_send(entry).is_err() {
+                let session = self.wishes.get(id).and_then(|wish| wish.session_id);
+                let entry = Entry { channel: id.clone(), event, session, line: Some(line) };
+                if self.journal.try_send(Keep::Event(entry)).is_err() {
                     // Hanging up makes the worker call again, and say again what was not acknowledged.
                     tracing::warn!(channel.id = %id, run.id = %run, "events come faster than the disk takes them");
                     channel.line = None;
@@ -119,6 +126,10 @@ impl Supervisor {
     pub(super) fn next_items(&self, id: &ChannelId, generation: u64) {
         let line = self.channels.get(id).and_then(|channel| channel.line.clone());
         let Some((line, wish)) = line.zip(self.wishes.get(id)) else { return };
+        if wish.fallback_video.is_some() {
+            // There may be another content under its key.
+            self.tell_fallback(id);
+        }
         let briefing = self.briefing.clone();
         tokio::spawn(async move {
             let items = briefing.items(&wish).await;

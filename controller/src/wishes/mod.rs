@@ -73,9 +73,19 @@ impl Wishes {
         self.known().get(channel).map(|config| config.revision)
     }
 
+    /// Whether there is such a channel.
+    pub fn is_known(&self, channel: &ChannelId) -> bool {
+        self.known().contains_key(channel)
+    }
+
     /// Whether a channel shall be on the air.
     pub fn is_on(&self, channel: &ChannelId) -> bool {
         self.known().get(channel).is_some_and(|config| config.wish == Wish::On)
+    }
+
+    /// Whether a channel's fallback shall be on the air by order.
+    pub fn slate_on(&self, channel: &ChannelId) -> bool {
+        self.known().get(channel).is_some_and(|config| config.slate_on)
     }
 
     /// The channel that viewers know by this name, and whether anybody may watch it.
@@ -125,6 +135,7 @@ impl Turn<'_> {
         config.wish = Wish::Off;
         config.wish_since = Some(state::now());
         config.session_id = None;
+        config.slate_on = false;
         self.put(config).await
     }
 }

@@ -355,9 +355,27 @@ fn parse_answer(bytes: &[u8], head_only: bool) -> Option<Answer> {
     }
     let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let length: usize = length.map_or(0, |(_, value)| value.parse().unwrap());
-    let body = bytes[end + 4..].to_vec();
+    let mut body = bytes[end + 4..].to_vec();
+    let in_pieces = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+    if in_pieces && !head_only {
+        body = joined(&body)?;
+    }
     let whole = head_only || status == 304 || body.len() >= length;
     whole.then_some(Answer { status, headers, body })
+}
+
+/// A body that came in pieces (RFC 9112 section 7.1), when it is complete.
+fn joined(body: &[u8]) -> Option<Vec<u8>> {
+    let (mut rest, mut whole) = (body, Vec::new());
+    loop {
+        let end = rest.windows(2).position(|w| w == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            return Some(whole);
+        }
+        whole.extend_from_slice(rest.get(end + 2..end + 2 + size)?);
+        rest = rest.get(end + 2 + size + 2..)?;
+    }
 }
 
 /// Every file below a folder.

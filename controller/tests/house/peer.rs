@@ -174,7 +174,7 @@ fn beat(spec: &WorkerSpec, seq: u64, stream: &mut UnixStream) -> bool {
             segments: 1,
             next_sequence: hls.first_sequence + seq,
             last_segment_at: Some(now),
-            error: None,
+            ..HlsSeen::default()
         }),
         cursor: item.map(|item| Cursor {
             item: item.id.clone(),

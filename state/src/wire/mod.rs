@@ -283,7 +283,8 @@ pub struct Event {
     pub at_wall: Timestamp,
     /// When, in ms of channel time.
     pub at_media_ms: i64,
-    /// What: `item.started`, `item.ended`, `item.failed`, `destination.live`, `destination.failed`, `fallback.started`.
+    /// What: `item.started`, `item.resumed`, `item.ended`, `item.failed`, `fallback.started`; the controller adds
+    /// `run.ended`.
     pub kind: String,
     /// Details by kind.
     #[serde(default)]

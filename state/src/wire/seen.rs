@@ -69,6 +69,9 @@ pub struct Heartbeat {
     /// How long the channel was where since the run began.
     #[serde(default)]
     pub airtime: Airtime,
+    /// What leaves the timeline.
+    #[serde(default)]
+    pub flow: Flow,
 }
 
 /// Times of a run, each in whole milliseconds of the worker's own steady clock.
@@ -78,8 +81,29 @@ pub struct Airtime {
     pub on_ms: u64,
     /// Wanted, and nobody accepted anything.
     pub dark_ms: u64,
-    /// The fallback was on the air in place of the programme.
+    /// Of `on_ms`: the fallback was on the air in place of the programme.
     pub fallback_ms: u64,
+    /// The newest time, of which is not known yet whether it was accepted. All four make up the life of the run.
+    #[serde(default)]
+    pub open_ms: u64,
+}
+
+/// What leaves the timeline for every output, and what was lost on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+pub struct Flow {
+    /// Pictures per second over the last seconds.
+    pub fps: f64,
+    /// Sound and picture, kbit/s over the last seconds.
+    pub kbps: u32,
+    /// Read ahead of the item on the air, ms; absent while no item is.
+    #[serde(default)]
+    pub ahead_ms: Option<u64>,
+    /// Tags that all destinations together dropped in the last minute.
+    #[serde(default)]
+    pub dropped_lately: u64,
+    /// Connections that all destinations together began anew in the last minute.
+    #[serde(default)]
+    pub reconnects_lately: u64,
 }
 
 impl Heartbeat {
@@ -105,6 +129,7 @@ impl Heartbeat {
             protected: false,
             slate_on: false,
             airtime: Airtime::default(),
+            flow: Flow::default(),
         }
     }
 }
@@ -205,9 +230,12 @@ pub struct DestinationSeen {
     /// How long it accepted media since the run began, ms.
     #[serde(default)]
     pub on_air_ms: u64,
-    /// How long it accepted nothing although it was wanted and there was something to send, ms.
+    /// How long it accepted nothing although it was wanted, ms, for whatever reason.
     #[serde(default)]
     pub dark_ms: u64,
+    /// Of `on_air_ms`: the fallback was on the air in place of the programme.
+    #[serde(default)]
+    pub fallback_ms: u64,
     /// Round-trip time of the connection as the kernel sees it, ms.
     #[serde(default)]
     pub rtt_ms: Option<u32>,
@@ -235,6 +263,7 @@ impl DestinationSeen {
             warnings: Vec::new(),
             on_air_ms: 0,
             dark_ms: 0,
+            fallback_ms: 0,
             rtt_ms: None,
             queue_ms: 0,
         }
@@ -272,7 +301,7 @@ pub struct DestinationError {
 }
 
 /// The HLS output as its writer sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct HlsSeen {
     /// Segments in the playlist.
     pub segments: u64,
@@ -281,6 +310,9 @@ pub struct HlsSeen {
     /// When the newest segment was published.
     #[serde(default)]
     pub last_segment_at: Option<Timestamp>,
+    /// Programme date time at which the newest published segment ends: how far viewers can see.
+    #[serde(default)]
+    pub edge_at: Option<Timestamp>,
     /// Why segments cannot be written, in words; `None` while they can.
     #[serde(default)]
     pub error: Option<String>,

@@ -1,6 +1,7 @@
 //! The loopback sink as a program of a test.
 
 use super::program;
+use crate::sink::{Arrival, read_arrivals};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -74,6 +75,11 @@ impl Sink {
     /// The recording of a publish, counted from 1.
     pub fn recording(&self, publish: usize) -> PathBuf {
         self.folder.path().join(format!("publish-{publish}.flv"))
+    }
+
+    /// When each tag of a publish has arrived; complete after its end.
+    pub fn arrivals(&self, publish: usize) -> Result<Vec<Arrival>> {
+        read_arrivals(&self.folder.path().join(format!("publish-{publish}.arrivals")))
     }
 
     /// Stops listening and closes its files, which stay until the rig is dropped.

@@ -1,10 +1,12 @@
 //! A loopback RTMP sink: takes publishes, records each as FLV with the publisher's own timestamps, and writes down
 //! what happened and when. For tests and the demo; it keeps no key and speaks to nobody else.
 
+mod arrivals;
 mod flv;
 mod journal;
 mod publish;
 
+pub use arrivals::{Arrival, read as read_arrivals};
 pub use journal::Journal;
 
 use anyhow::{Context, Result};

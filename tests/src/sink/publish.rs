@@ -1,5 +1,6 @@
 //! One connection: handshake, session, recording.
 
+use super::arrivals::Arrivals;
 use super::flv::{self, FlvFile, Tag};
 use super::{Busy, Journal};
 use anyhow::{Context, Result, bail};
@@ -59,6 +60,7 @@ struct Recording {
     tags: [u64; 2],
     /// When the newest picture came.
     picture_at: Option<Instant>,
+    arrivals: Arrivals,
 }
 
 impl Connection {
@@ -150,15 +152,11 @@ impl Connection {
         let name = format!("publish-{number}.flv");
         let file = FlvFile::create(&self.folder.join(&name)).context("make the recording")?;
         self.journal.write("publish", json!({"publish": number, "app": place.0, "file": name}));
-        self.recording = Some(Recording {
-            number,
-            place,
-            file,
-            nal_size: 4,
-            idr_seen: false,
-            tags: [0; 2],
-            picture_at: None,
-        });
+        let arrivals = Arrivals::create(&self.folder.join(format!("publish-{number}.arrivals")))
+            .context("make the list of arrivals")?;
+        let (nal_size, idr_seen, tags) = (4, false, [0; 2]);
+        self.recording =
+            Some(Recording { number, place, file, nal_size, idr_seen, tags, picture_at: None, arrivals });
         Ok(true)
     }
 
@@ -170,6 +168,7 @@ impl Connection {
             }
             ServerSessionEvent::AudioDataReceived { data, timestamp, .. } => {
                 recording.tags[0] += 1;
+                recording.arrivals.note('a', timestamp.value)?;
                 recording.file.tag(Tag::Audio, timestamp.value, &data)
             }
             ServerSessionEvent::VideoDataReceived { data, timestamp, .. } => {
@@ -179,6 +178,7 @@ impl Connection {
                     self.journal.write("late", json!({"publish": publish, "ms": ms}));
                 }
                 recording.tags[1] += 1;
+                recording.arrivals.note('v', timestamp.value)?;
                 recording.nal_size = flv::nal_size(&data).unwrap_or(recording.nal_size);
                 if !recording.idr_seen && flv::has_idr(&data, recording.nal_size) {
                     recording.idr_seen = true;

@@ -86,7 +86,7 @@ impl Outputs {
                 tracing::error!(%error, folder = %spec.dir.display(), "HLS cannot be written; the destinations go on");
                 let error = Some(format!("HLS cannot be written: {error}"));
                 let next_sequence = spec.first_sequence;
-                HlsOutput::Failed(HlsSeen { segments: 0, next_sequence, last_segment_at: None, error })
+                HlsOutput::Failed(HlsSeen { next_sequence, error, ..HlsSeen::default() })
             }
         };
     }
@@ -112,12 +112,9 @@ impl Outputs {
     pub fn hls_seen(&self) -> Option<HlsSeen> {
         match &self.hls {
             HlsOutput::Unwanted => None,
-            HlsOutput::Waiting(spec, _) => Some(HlsSeen {
-                segments: 0,
-                next_sequence: spec.first_sequence,
-                last_segment_at: None,
-                error: None,
-            }),
+            HlsOutput::Waiting(spec, _) => {
+                Some(HlsSeen { next_sequence: spec.first_sequence, ..HlsSeen::default() })
+            }
             HlsOutput::Running(hls) => Some(hls.seen()),
             HlsOutput::Failed(seen) => Some(seen.clone()),
         }

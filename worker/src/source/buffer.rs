@@ -60,6 +60,8 @@ pub struct Buffer {
     pub end: Option<End>,
     /// Why nothing has come for a while, where that is known and may pass.
     pub trouble: Option<String>,
+    /// The bucket could not be reached when it was last asked about this item.
+    pub away: bool,
     /// Whether sound is expected at all.
     pub has_audio: bool,
     /// Length of the loops that the slate has put in so far, ms.
@@ -121,6 +123,7 @@ impl Buffer {
             audio: VecDeque::new(),
             end: None,
             trouble: None,
+            away: false,
             has_audio,
             loops_ms: 0.0,
             high_ms: HIGH_MS,
@@ -135,6 +138,11 @@ impl Buffer {
             reached: Reached::default(),
             repeated: Reached::default(),
         }
+    }
+
+    /// Size and rate of the pictures.
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// What was learned about IDR pictures.
@@ -165,6 +173,28 @@ impl Buffer {
     pub fn go_on(&mut self, shift_ms: i64) {
         self.shift_ms = shift_ms;
         self.repeated = self.reached;
+    }
+
+    /// The same pictures and sounds come again, as if they began at `shift_ms` of the feed.
+    pub fn begin_again(&mut self, shift_ms: i64) {
+        self.shift_ms = shift_ms;
+    }
+
+    /// Drops what is before the next IDR picture, or everything where that has not been read yet. Returns whether it
+    /// begins with one now.
+    pub fn wait_for_idr(&mut self) -> bool {
+        if self.enter_at_idr(i64::MIN) {
+            return true;
+        }
+        self.video.clear();
+        self.audio.clear();
+        false
+    }
+
+    /// What is in hand from the next IDR picture on, ms.
+    pub fn after_idr_ms(&self) -> Option<i64> {
+        let idr = self.video.iter().find(|t| t.idr)?;
+        Some(self.video.back()?.dts - idr.dts)
     }
 
     /// Takes back what was read from the newest IDR picture in hand on, and says where that is: a place where
@@ -245,7 +275,7 @@ impl Buffer {
                 }
                 self.watch(dts, idr);
                 let cts = i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8;
-                self.trouble = None;
+                (self.trouble, self.away) = (None, false);
                 self.reached.video = Some(dts);
                 self.reached.shown = self.reached.shown.max(Some(dts + i64::from(cts)));
                 self.video.push_back(SourceTag { dts, cts, idr, body, config: self.config.clone() });

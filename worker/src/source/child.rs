@@ -54,6 +54,15 @@ pub fn writing_command(program: &Path, environment: &[(&'static str, OsString)],
     leashed(program, environment, most)
 }
 
+/// The child gives way to everything else on this machine.
+#[allow(unsafe_code)]
+pub fn give_way(command: &mut Command) {
+    // SAFETY: between fork and exec only setpriority(2) is called.
+    unsafe {
+        command.pre_exec(|| rustix::process::nice(19).map(drop).map_err(io::Error::from));
+    }
+}
+
 fn leashed(program: &Path, environment: &[(&'static str, OsString)], largest_file: u64) -> Command {
     let mut command = Command::new(program);
     command.env_clear().envs(environment.iter().cloned());

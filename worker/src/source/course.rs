@@ -34,6 +34,8 @@ pub struct Course {
     resume: Resume,
     /// Held until the last child has ended.
     _slot: Option<Slot>,
+    /// Children give way to everything else.
+    aside: bool,
 }
 
 impl Course {
@@ -58,6 +60,7 @@ impl Course {
             from_ms,
             resume: Resume::new(whole),
             _slot: None,
+            aside: false,
         }
     }
 
@@ -74,6 +77,16 @@ impl Course {
     /// Whether the pictures are only there while the item is heard.
     pub fn shows_slate(&self) -> bool {
         self.slate.is_some()
+    }
+
+    /// The same for something that is not for the air: its children give way to everything else.
+    pub fn aside(self) -> Self {
+        Self { aside: true, ..self }
+    }
+
+    /// Whether its children give way to everything else.
+    pub fn is_aside(&self) -> bool {
+        self.aside
     }
 
     /// The programs.
@@ -115,12 +128,16 @@ impl Course {
         if let End::Broken(why) = &end {
             lock(buffer).trouble = Some(why.clone());
         }
+        let mut told = false;
         loop {
             let object = link.look().await;
+            lock(buffer).away = matches!(object, Object::Unknown(_));
             if let Object::Unknown(why) = &object {
                 lock(buffer).trouble = Some(why.clone());
             }
-            tracing::warn!(item.key = %self.key, at_ms = reached.shown, ?end, ?object, "reading broke off");
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(item.key = %self.key, at_ms = reached.shown, ?end, ?object, "reading broke off");
+            }
             match self.resume.next(&end, reached, object, Instant::now()) {
                 Next::Over(end) => return Err(end),
                 Next::Ask(after) => sleep(after).await,

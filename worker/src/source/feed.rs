@@ -4,8 +4,9 @@
 use super::buffer::{Buffer, End};
 use super::child::{self, Said};
 use super::course::Course;
-use super::flv::Cutter;
+use super::flv::{Cutter, NotFlv};
 use super::mp4::Reader;
+use super::reel::{self, Reel};
 use super::slate::Slate;
 use crate::media::Shape;
 use bytes::BytesMut;
@@ -35,7 +36,7 @@ pub struct Feed {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     buffer: Mutex<Buffer>,
     /// There is space again.
     space: Notify,
@@ -46,7 +47,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Buffer> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,10 +97,31 @@ impl Feed {
         Feed { shared: Arc::new(Shared::new(buffer)), slate: Some(slate) }
     }
 
+    /// An endless loop from the disk, read ahead already while nobody wants it.
+    pub fn of_reel(reel: Reel, alive: &Alive) -> Feed {
+        let mut buffer = Buffer::new(reel.shape(), reel.has_audio());
+        buffer.high_ms = reel::AHEAD_MS;
+        let shared = Arc::new(Shared::new(buffer));
+        let (reader, alive) = (Arc::clone(&shared), alive.clone());
+        tokio::spawn(async move {
+            let why = reel.turn(&reader).await;
+            reader.lock().end = Some(End::Broken(why));
+            reader.news.notify_waiters();
+            drop(alive);
+        });
+        Feed { shared, slate: None }
+    }
+
     /// A feed that holds what a test put into it.
     #[cfg(test)]
     pub fn of_buffer(buffer: Buffer) -> Feed {
         Feed { shared: Arc::new(Shared::new(buffer)), slate: None }
+    }
+
+    /// The same feed, to go on filling it.
+    #[cfg(test)]
+    pub fn twin(&self) -> Feed {
+        Feed { shared: Arc::clone(&self.shared), slate: None }
     }
 
     /// Whether it is the slate.
@@ -193,12 +215,8 @@ impl Shared {
     /// Reads a file to its end, or until nobody wants the rest.
     async fn burst_by_burst(&self, mut reader: Reader) -> End {
         loop {
-            if self.lock().is_full() {
-                tokio::select! {
-                    () = self.space.notified() => {}
-                    () = self.stop.notified() => return left(),
-                }
-                continue;
+            if !self.has_room().await {
+                return left();
             }
             let burst = tokio::task::spawn_blocking(move || {
                 let mut tags = Vec::new();
@@ -224,17 +242,36 @@ impl Shared {
         }
     }
 
+    /// Waits until there is room for more; false when nobody wants the rest.
+    pub(super) async fn has_room(&self) -> bool {
+        while self.lock().is_full() {
+            tokio::select! {
+                () = self.space.notified() => {}
+                () = self.stop.notified() => return false,
+            }
+        }
+        true
+    }
+
+    /// Takes in every whole tag.
+    ///
+    /// # Errors
+    /// That it is not FLV.
+    pub(super) fn take_in(&self, cutter: &mut Cutter, bytes: &mut BytesMut) -> Result<(), NotFlv> {
+        while let Some(tag) = cutter.next(bytes)? {
+            self.lock().push(tag);
+        }
+        self.news.notify_waiters();
+        Ok(())
+    }
+
     /// Reads one child to its end.
     async fn read(&self, mut stdout: ChildStdout) -> Stopped {
         widen(&stdout);
         let (mut cutter, mut bytes) = (Cutter::default(), BytesMut::new());
         loop {
-            if self.lock().is_full() {
-                tokio::select! {
-                    () = self.space.notified() => {}
-                    () = self.stop.notified() => return Stopped::Left,
-                }
-                continue;
+            if !self.has_room().await {
+                return Stopped::Left;
             }
             bytes.reserve(READ_AT_ONCE);
             let read = tokio::select! {
@@ -246,14 +283,9 @@ impl Shared {
                 Ok(_) => {}
                 Err(error) => return Stopped::Broken(error.to_string()),
             }
-            loop {
-                match cutter.next(&mut bytes) {
-                    Ok(Some(tag)) => self.lock().push(tag),
-                    Ok(None) => break,
-                    Err(error) => return Stopped::Broken(error.to_string()),
-                }
+            if let Err(error) = self.take_in(&mut cutter, &mut bytes) {
+                return Stopped::Broken(error.to_string());
             }
-            self.news.notify_waiters();
         }
     }
 }
@@ -270,6 +302,9 @@ impl Running {
         let tools = course.tools();
         let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
         command.args(arguments);
+        if course.is_aside() {
+            child::give_way(&mut command);
+        }
         let mut child = command.spawn().map_err(|error| format!("FFmpeg cannot be started: {error}"))?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err("FFmpeg has no output".to_owned());

@@ -193,6 +193,11 @@ impl Objects {
         }))
     }
 
+    /// Whether the bucket cannot be reached now.
+    pub async fn is_away(&self, key: &str) -> bool {
+        self.storage.stat(key).await.is_err_and(|error| error.is_worth_retrying())
+    }
+
     /// FFmpeg believes every certificate unless it is told not to.
     fn tls_arguments(&self) -> Vec<OsString> {
         if self.settings.endpoint.starts_with("http://") {

@@ -23,6 +23,8 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(15);
 /// What reads its tables for longer is FFmpeg's to try.
 const NATIVE_DEADLINE: Duration = Duration::from_secs(5);
+/// The same for what gives way to everything else on a busy machine.
+const DEADLINE_ASIDE: Duration = Duration::from_secs(120);
 /// A transcoder is ready when this much is in hand, ms: it has shown that it runs.
 const TRANSCODED_AHEAD_MS: i64 = 1_000;
 /// A track that has not appeared by this much of the other is not waited for, ms.
@@ -61,8 +63,12 @@ pub struct Opener {
     pub known: Known,
     /// Where what was prepared is.
     pub cache_dir: PathBuf,
+    /// What people call the channel; it stands on the slate.
+    pub name: String,
     /// Whether there is time for a live transcode.
     pub admission: Admission,
+    /// What is opened is not for the air: it gives way to everything else, and takes nobody's place.
+    pub aside: bool,
 }
 
 impl Opener {
@@ -89,6 +95,14 @@ impl Opener {
         Ok(info)
     }
 
+    /// Whether the bucket is out of reach. A bucket that says no is not.
+    pub async fn is_away(&self, item: &ItemSpec) -> bool {
+        match &self.objects {
+            Some(objects) => timeout(DEADLINE, objects.is_away(&item.key)).await.unwrap_or(true),
+            None => false,
+        }
+    }
+
     /// Opens an item. `conform` says why its picture may not be copied although it looks as if it could.
     ///
     /// # Errors
@@ -107,7 +121,7 @@ impl Opener {
         }
         loop {
             let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
-            match ready(&feed, &recipe, from_ms).await {
+            match ready(&feed, &recipe, from_ms, self.patience()).await {
                 Ok(()) => return Ok(Opened { item, feed, info, recipe, from_ms, source }),
                 // Each turn copies one track less.
                 Err(NotReady::Unfit(track, why)) if recipe.copies(track) => {
@@ -118,6 +132,11 @@ impl Opener {
         }
     }
 
+    /// How long the first seconds of an item are waited for.
+    fn patience(&self) -> Duration {
+        if self.aside { DEADLINE_ASIDE } else { DEADLINE }
+    }
+
     async fn start(
         &self,
         item: &ItemSpec,
@@ -126,9 +145,10 @@ impl Opener {
         profile: &Profile,
         from_ms: u64,
     ) -> Result<(Feed, &'static str), String> {
-        let slot = if recipe.video == Making::Transcode { self.admission.enter()? } else { None };
+        let on_the_air = recipe.video == Making::Transcode && !self.aside;
+        let slot = if on_the_air { self.admission.enter()? } else { None };
         let slate = match recipe.video {
-            Making::Slate => Some(Slate::on_disk(&self.tools, profile, &self.cache_dir).await?),
+            Making::Slate => Some(Slate::on_disk(&self.tools, profile, &self.name, &self.cache_dir).await?),
             Making::Copy | Making::Transcode | Making::Silent => None,
         };
         let input = object::input_of(item, self.objects.as_ref()).await?;
@@ -141,6 +161,7 @@ impl Opener {
         }
         let course = Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms);
         let course = course.holding(slot).showing(slate);
+        let course = if self.aside { course.aside() } else { course };
         let feed = Feed::run(course, shape, has_audio, &self.alive)?;
         Ok((ends_with(feed, info, from_ms), source))
     }
@@ -190,14 +211,14 @@ enum NotReady {
     Broken(String),
 }
 
-async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64) -> Result<(), NotReady> {
+async fn ready(feed: &Feed, recipe: &Recipe, from_ms: u64, patience: Duration) -> Result<(), NotReady> {
     // An item that is entered in its middle begins with the IDR picture before that place.
     let from_start_ms = if from_ms > 0 { i64::MIN } else { -ROUNDING_MS };
-    match timeout(DEADLINE, feed.wait_until(|buffer| verdict(buffer, recipe, from_start_ms))).await {
+    match timeout(patience, feed.wait_until(|buffer| verdict(buffer, recipe, from_start_ms))).await {
         Ok(verdict) => verdict,
         Err(_) => {
             let why = feed.buffer().trouble.take().map(|why| format!(": {why}")).unwrap_or_default();
-            Err(NotReady::Broken(format!("gave too little within {} s{why}", DEADLINE.as_secs())))
+            Err(NotReady::Broken(format!("gave too little within {} s{why}", patience.as_secs())))
         }
     }
 }

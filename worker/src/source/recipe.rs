@@ -231,12 +231,13 @@ fn slate_beside(slate: &Path) -> Vec<OsString> {
     list
 }
 
-/// FFmpeg's arguments that draw a plain picture of `seconds` in the profile.
-pub fn slate_arguments(profile: &Profile, seconds: u32) -> Vec<OsString> {
+/// FFmpeg's arguments that draw a calm picture of `seconds` in the profile, with `lettering` on it.
+pub fn slate_arguments(profile: &Profile, seconds: u32, lettering: Option<String>) -> Vec<OsString> {
     let Profile { width, height, fps, .. } = profile;
     let mut list = words("-v warning -nostdin -f lavfi -i");
     list.push(format!("color=c=0x1B2735:s={width}x{height}:r={fps}:d={seconds}").into());
-    list.extend(["-vf".into(), fit::filter(profile, None).into()]);
+    let lettering = lettering.map(|filter| format!("{filter},")).unwrap_or_default();
+    list.extend(["-vf".into(), format!("{lettering}{}", fit::filter(profile, None)).into()]);
     list.extend(fit::encoder(profile));
     list.extend(words("-an"));
     list.extend(output());

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 /// Pictures that may be missing before the end that the file promises, ms: less is rounding.
 const SLACK_MS: i64 = 120;
-/// How long the bucket may be out of reach.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the bucket may be out of reach. Whether something else is played meanwhile is not decided here.
+const PATIENCE: Duration = Duration::from_secs(3600);
 /// How often an absent bucket is asked.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Before each try that begins where the one before it ended. After them the file itself is broken there.

@@ -1,13 +1,15 @@
-//! The slate: a plain picture in the channel's profile, made by FFmpeg once, kept in a file, played from memory.
+//! The slate: a calm picture with the channel's name in the channel's profile, made by FFmpeg once, kept in a file,
+//! played from memory.
 
 use super::buffer::{Buffer, SourceTag};
 use super::child::{self, Tools};
 use super::flv::Cutter;
+use super::lettering::Lettering;
 use super::recipe;
 use crate::media::Shape;
 use bytes::BytesMut;
-use state::atomic;
 use state::profile::Profile;
+use state::{atomic, prepared};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,23 +30,41 @@ pub struct Slate {
 }
 
 impl Slate {
-    /// Reads the slate for this profile from `cache`, or has FFmpeg make it there.
+    /// Reads the slate for this profile and name from `cache`, or has FFmpeg make it there.
     ///
     /// # Errors
     /// Why there is no slate, in words.
-    pub async fn load_or_make(tools: &Tools, profile: &Profile, cache: &Path) -> Result<Slate, String> {
-        let path = path_of(profile, cache);
+    pub async fn load_or_make(
+        tools: &Tools,
+        profile: &Profile,
+        name: &str,
+        cache: &Path,
+    ) -> Result<Slate, String> {
+        let path = path_of(profile, name, cache);
         if let Ok(bytes) = tokio::fs::read(&path).await
             && let Ok(slate) = Slate::parse(&bytes, profile)
         {
             return Ok(slate);
         }
-        let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
-        command.args(recipe::slate_arguments(profile, SECONDS));
-        let bytes = child::answer(command, DEADLINE, MOST_BYTES).await?;
+        let lettering = Lettering::new(name, profile, cache);
+        let lettered = match &lettering {
+            Ok(lettering) => draw(tools, profile, Some(lettering)).await,
+            Err(why) => Err(why.clone()),
+        };
+        let (bytes, path) = match lettered {
+            Ok(bytes) => (bytes, path),
+            Err(why) => {
+                tracing::warn!(reason = %why, "the channel's name cannot be drawn; the slate goes without it");
+                (draw(tools, profile, None).await?, path_of(profile, "", cache))
+            }
+        };
         let slate = Slate::parse(&bytes, profile)?;
         // A slate that cannot be kept is made again by the next run.
-        if let Err(error) = atomic::private_folder(cache).and_then(|()| atomic::replace(&path, &bytes)) {
+        let folder = cache.to_owned();
+        let kept = tokio::task::spawn_blocking(move || {
+            atomic::private_folder(&folder).and_then(|()| atomic::replace(&path, &bytes))
+        });
+        if let Ok(Err(error)) = kept.await {
             tracing::warn!(%error, "the slate cannot be kept in the cache");
         }
         Ok(slate)
@@ -54,10 +74,16 @@ impl Slate {
     ///
     /// # Errors
     /// Why there is none, in words.
-    pub async fn on_disk(tools: &Tools, profile: &Profile, cache: &Path) -> Result<PathBuf, String> {
-        Slate::load_or_make(tools, profile, cache).await?;
-        let path = path_of(profile, cache);
-        if path.exists() { Ok(path) } else { Err("the slate cannot be kept in the cache".to_owned()) }
+    pub async fn on_disk(
+        tools: &Tools,
+        profile: &Profile,
+        name: &str,
+        cache: &Path,
+    ) -> Result<PathBuf, String> {
+        Slate::load_or_make(tools, profile, name, cache).await?;
+        let found =
+            [name, ""].map(|name| path_of(profile, name, cache)).into_iter().find(|path| path.exists());
+        found.ok_or_else(|| "the slate cannot be kept in the cache".to_owned())
     }
 
     fn parse(bytes: &[u8], profile: &Profile) -> Result<Slate, String> {
@@ -77,6 +103,12 @@ impl Slate {
         Ok(Slate { pictures, length_ms, shape })
     }
 
+    /// A slate of pictures that a test made.
+    #[cfg(test)]
+    pub fn of_pictures(pictures: Vec<SourceTag>, length_ms: f64, shape: Shape) -> Slate {
+        Slate { pictures, length_ms, shape }
+    }
+
     /// Size and rate of the pictures.
     pub fn shape(&self) -> Shape {
         self.shape
@@ -94,9 +126,18 @@ impl Slate {
     }
 }
 
-fn path_of(profile: &Profile, cache: &Path) -> PathBuf {
-    let rate = profile.fps.to_string().replace('/', "-");
-    cache.join(format!("slate-{}x{}-{rate}-{}k.flv", profile.width, profile.height, profile.video_kbps))
+fn path_of(profile: &Profile, name: &str, cache: &Path) -> PathBuf {
+    cache.join(format!("slate-{}.flv", prepared::name(name, "", profile)))
+}
+
+async fn draw(tools: &Tools, profile: &Profile, lettering: Option<&Lettering>) -> Result<Vec<u8>, String> {
+    let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
+    if let Some(lettering) = lettering {
+        command.current_dir(lettering.folder());
+    }
+    command.args(recipe::slate_arguments(profile, SECONDS, lettering.map(Lettering::filter)));
+    let bytes = child::answer(command, DEADLINE, MOST_BYTES).await?;
+    Slate::parse(&bytes, profile).map(|_| bytes)
 }
 
 #[cfg(test)]
@@ -108,7 +149,7 @@ mod tests {
     fn enough_is_in_hand_however_slow_the_pictures_come() {
         let shape = Shape::Video { width: 16, height: 16, fps: 1.0, kbps: 0 };
         let picture = |dts| SourceTag { dts, cts: 0, idr: dts == 0, body: BytesMut::new(), config: None };
-        let slate = Slate { pictures: (0..4).map(|n| picture(n * 1000)).collect(), length_ms: 4000.0, shape };
+        let slate = Slate::of_pictures((0..4).map(|n| picture(n * 1000)).collect(), 4000.0, shape);
         let mut buffer = Buffer::new(shape, false);
         slate.top_up(&mut buffer);
         assert_eq!(buffer.video.len(), LOW_PICTURES);

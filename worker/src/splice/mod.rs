@@ -141,6 +141,11 @@ impl Group {
         self.video.position_ms()
     }
 
+    /// Which ms of the feed on the air is shown at `at`, ms of channel time.
+    pub fn feed_ms(&self, at: i64) -> i64 {
+        self.video.feed_ms(at)
+    }
+
     /// End of what has been sent, ms of channel time.
     pub fn end_ms(&self) -> i64 {
         self.video.end()

@@ -79,6 +79,11 @@ impl VideoLane {
         self.on.as_ref().map_or(0, |on| (self.end - on.placed.offset).max(0))
     }
 
+    /// Which ms of the feed on the air is shown at `at`.
+    pub(super) fn feed_ms(&self, at: i64) -> i64 {
+        self.on.as_ref().map_or(0, |on| at - on.placed.offset)
+    }
+
     pub(super) fn next(&self) -> Next {
         let Some(on) = &self.on else { return Next::Ended };
         let buffer = on.placed.feed.buffer();

@@ -30,8 +30,8 @@ pub enum Expected {
 /// 404 unknown channel.
 pub fn all(house: &House, channel: &ChannelId) -> Result<Vec<DestinationShown>, Problem> {
     let wish = house.wishes.get(channel).ok_or_else(|| unknown_channel(channel))?;
-    let beat = house.supervisor.sight(channel).and_then(|sight| sight.beat);
-    Ok(shown::all(&wish, &house.keyring, beat.as_deref()))
+    let sight = house.supervisor.sight(channel);
+    Ok(shown::all(&wish, &house.keyring, sight.as_ref()))
 }
 
 /// One destination.

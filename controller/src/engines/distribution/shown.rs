@@ -2,6 +2,8 @@
 //! gets in here.
 
 use super::links;
+use crate::engines::analytics::shown::{self as analytics, Times};
+use crate::supervisor::seen::Sight;
 use crate::wishes::destinations::{Keyring, Wanted};
 use ring::digest;
 use serde::Serialize;
@@ -60,6 +62,8 @@ pub struct DestinationShown {
     queue_ms: u32,
     /// Its second ingests, and how they do.
     linked: Vec<Linked>,
+    /// Sums over all runs.
+    totals: Option<Times>,
     #[serde(skip)]
     tag: String,
 }
@@ -86,8 +90,15 @@ impl DestinationShown {
 }
 
 /// Every destination of a channel.
-pub(crate) fn all(wish: &StreamConfig, keyring: &Keyring, beat: Option<&Heartbeat>) -> Vec<DestinationShown> {
-    keyring.of(wish).iter().map(|wanted| shown(wish, wanted, keyring, beat)).collect()
+pub(crate) fn all(wish: &StreamConfig, keyring: &Keyring, sight: Option<&Sight>) -> Vec<DestinationShown> {
+    let beat = sight.and_then(|sight| sight.beat.as_deref());
+    let totals = sight.and_then(|sight| sight.totals.as_deref());
+    let times = |id: &DestinationId| totals.and_then(|totals| analytics::destination(totals, id));
+    let shown = |wanted: &Wanted| DestinationShown {
+        totals: times(&wanted.shown.id),
+        ..shown(wish, wanted, keyring, beat)
+    };
+    keyring.of(wish).iter().map(shown).collect()
 }
 
 fn shown(
@@ -134,6 +145,7 @@ fn shown(
         rtt_ms: seen.and_then(|seen| seen.rtt_ms),
         queue_ms: seen.map_or(0, |seen| seen.queue_ms),
         linked: links::followers(wish, &saved.id).map(|second| linked(second, beat)).collect(),
+        totals: None,
         tag: tag(saved),
     }
 }

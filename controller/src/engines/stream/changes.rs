@@ -29,6 +29,8 @@ pub struct Changes {
     hls_enabled: Option<bool>,
     hls_public: Option<bool>,
     restart: Option<Restart>,
+    /// `Some(None)`: the slate.
+    fallback_video: Option<Option<String>>,
 }
 
 /// Reads the body of a start: the channel, and what is to be changed.
@@ -65,6 +67,7 @@ fn read_all(body: Value, problems: &mut Vec<FieldProblem>) -> Option<(ChannelId,
         name: fields.get("name", "text"),
         media: fields.nullable("media", "a list of keys"),
         looped: fields.get("loop", "true or false"),
+        fallback_video: read_fallback(&mut fields),
         ..Changes::default()
     };
     if let Some(Some(keys)) = &changes.media {
@@ -91,6 +94,14 @@ fn read_all(body: Value, problems: &mut Vec<FieldProblem>) -> Option<(ChannelId,
     }
     fields.finish();
     Some((channel.unwrap_or_else(ChannelId::main), changes))
+}
+
+pub(super) fn read_fallback(fields: &mut Fields<'_>) -> Option<Option<String>> {
+    let key = fields.nullable::<String>("fallback_video", "the key of a video, or null for the slate");
+    if let Some(words) = key.iter().flatten().find_map(|key| state::channel::key_problem(key)) {
+        fields.problem("fallback_video", words);
+    }
+    key
 }
 
 fn check_media(keys: &[String], fields: &mut Fields<'_>) {
@@ -159,9 +170,19 @@ fn read_destinations(list: Vec<Value>, above: &mut Fields<'_>) -> Vec<Said> {
 }
 
 impl Changes {
+    /// Nothing but another fallback video.
+    pub(super) fn of_fallback(fallback_video: Option<Option<String>>) -> Self {
+        Self { fallback_video, ..Self::default() }
+    }
+
     /// Whether the caller named the media.
     pub fn names_media(&self) -> bool {
         matches!(self.media, Some(Some(_)))
+    }
+
+    /// The fallback video that the caller named.
+    pub fn fallback_video(&self) -> Option<&str> {
+        self.fallback_video.as_ref()?.as_deref()
     }
 
     /// The wish after the changes, checked as a whole.
@@ -175,6 +196,7 @@ impl Changes {
         wish.hls.enabled = self.hls_enabled.unwrap_or(wish.hls.enabled);
         wish.hls.public = self.hls_public.unwrap_or(wish.hls.public);
         wish.restart = self.restart.unwrap_or(wish.restart);
+        wish.fallback_video = self.fallback_video.unwrap_or(wish.fallback_video);
         wish.playlist = match self.media {
             None => wish.playlist,
             Some(None) => Playlist::Storage,
@@ -255,7 +277,7 @@ mod tests {
         let body = json!({
             "channel": "../x", "media": ["a.mp4", "../b"], "loop": "yes", "colour": 1, "name": 7,
             "profile": {"width": 3, "fps": "fast", "bits": 10},
-            "hls": {"enabled": 1, "path": "x"}, "restart": {"auto": 1, "max_attempts": -1, "tries": 2},
+            "fallback_video": "/etc/x", "hls": {"enabled": 1, "path": "x"}, "restart": {"auto": 1, "max_attempts": -1, "tries": 2},
             "destinations": [
                 {"id": "A", "url": "http://h/a", "stream_key": "a b", "color": "x"},
                 {"platform": "myspace"},
@@ -274,6 +296,7 @@ mod tests {
                 "/destinations/1/platform",
                 "/destinations/1/url",
                 "/destinations/2",
+                "/fallback_video",
                 "/hls/enabled",
                 "/hls/path",
                 "/loop",

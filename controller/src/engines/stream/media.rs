@@ -28,6 +28,21 @@ pub async fn check(library: &Arc<Library>, wish: &StreamConfig, named: bool) -> 
     if problems.is_empty() { Ok(()) } else { Err(Problem::invalid(problems)) }
 }
 
+/// Whether a video that someone has just named as the fallback is there.
+///
+/// # Errors
+/// 422 it is not, or what must be mended at the storage; 503 the storage is away for now.
+pub async fn check_fallback(library: &Arc<Library>, key: Option<&str>) -> Result<(), Problem> {
+    let Some(key) = key else { return Ok(()) };
+    let at = "/fallback_video";
+    let missing = library.missing(&[key]).await.map_err(|error| refused_at(at, error))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let words = format!("is not in {}", library.place_words());
+    Err(Problem::invalid(vec![FieldProblem::at(at, words)]))
+}
+
 fn absent(library: &Library, keys: &[&str], missing: &[&str]) -> Vec<FieldProblem> {
     let missing: std::collections::HashSet<&str> = missing.iter().copied().collect();
     let words = format!("is not in {}", library.place_words());
@@ -36,9 +51,13 @@ fn absent(library: &Library, keys: &[&str], missing: &[&str]) -> Vec<FieldProble
 }
 
 fn refused(error: StorageError) -> Problem {
+    refused_at("/media", error)
+}
+
+fn refused_at(pointer: &str, error: StorageError) -> Problem {
     if error.is_worth_retrying() {
         Problem::unavailable(error.to_string())
     } else {
-        Problem::invalid(vec![FieldProblem::at("/media", error.to_string())])
+        Problem::invalid(vec![FieldProblem::at(pointer, error.to_string())])
     }
 }

@@ -26,9 +26,11 @@ pub async fn start(house: &House, channel: ChannelId, changes: Changes) -> Resul
     let wish = house.wishes.get(&channel).ok_or_else(|| unknown_channel(&channel))?;
     may_start(&wish, house.supervisor.sight(&channel).as_ref())?;
     let named = changes.names_media();
+    let fallback = changes.fallback_video().map(str::to_owned);
     let mut wish = changes.apply(wish, &house.keyring).map_err(Problem::invalid)?;
     outputs::check(house, &wish)?;
     media::check(&house.library, &wish, named).await?;
+    media::check_fallback(&house.library, fallback.as_deref()).await?;
     check_tools(house).await?;
     switch_on(&mut wish);
     turn.put(wish).await?;
@@ -81,7 +83,7 @@ mod tests {
         let mut state = StreamState::new(ChannelId::main());
         state.phase = phase;
         let air = Air { is: Is::Off, since: state::now(), because: String::new() };
-        Sight { state, beat: None, alive, air, alerts: Vec::new() }
+        Sight { state, beat: None, alive, air, alerts: Vec::new(), totals: None }
     }
 
     #[test]

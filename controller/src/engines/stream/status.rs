@@ -1,6 +1,7 @@
 //! The status of a channel as everybody sees it. Wish, sight and confirmation stay three things, addresses are
 //! masked, and no key gets in here.
 
+use crate::engines::analytics::shown::{self as analytics, ChannelTimes};
 use crate::engines::distribution::shown::{self as distribution, DestinationShown};
 use crate::engines::{House, unknown_channel};
 use crate::error::Problem;
@@ -28,6 +29,10 @@ pub struct Status {
     phase: Phase,
     phase_since: Option<Timestamp>,
     air: Air,
+    /// The fallback is made, on this machine's disk and open, so that it can be on the air at once.
+    protected: bool,
+    fallback_video: Option<String>,
+    slate: SlateShown,
     session_id: Option<Ulid>,
     run: Option<RunShown>,
     /// Since the present worker was started; 0 without one.
@@ -51,8 +56,18 @@ pub struct Status {
     hls: HlsShown,
     failed_items: Vec<ItemFailure>,
     counts: Counts,
+    /// Sums over all runs.
+    totals: Option<ChannelTimes>,
     /// What the copies on this machine were good for; null where media are files.
     cache: Option<media::Counts>,
+}
+
+/// The fallback by order.
+#[derive(Debug, Serialize)]
+struct SlateShown {
+    wanted: bool,
+    /// The worker knows of it.
+    on: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,13 +105,20 @@ pub fn status(house: &House, channel: &ChannelId) -> Result<Status, Problem> {
     let wish = house.wishes.get(channel).ok_or_else(|| unknown_channel(channel))?;
     let sight = house.supervisor.sight(channel).unwrap_or_else(|| unseen(&wish));
     let cache = house.media.of(channel);
-    let destinations = distribution::all(&wish, &house.keyring, sight.beat.as_deref());
+    let destinations = distribution::all(&wish, &house.keyring, Some(&sight));
     Ok(Status { cache, ..shown(wish, destinations, sight, state::now()) })
 }
 
 fn unseen(wish: &StreamConfig) -> Sight {
     let air = Air { is: Is::Off, since: state::now(), because: String::new() };
-    Sight { state: StreamState::new(wish.id.clone()), beat: None, alive: false, air, alerts: Vec::new() }
+    Sight {
+        state: StreamState::new(wish.id.clone()),
+        beat: None,
+        alive: false,
+        air,
+        alerts: Vec::new(),
+        totals: None,
+    }
 }
 
 fn shown(wish: StreamConfig, destinations: Vec<DestinationShown>, sight: Sight, now: Timestamp) -> Status {
@@ -114,6 +136,9 @@ fn shown(wish: StreamConfig, destinations: Vec<DestinationShown>, sight: Sight, 
         phase: state.phase,
         phase_since: state.phase_since,
         air: sight.air.clone(),
+        protected: beat.is_some_and(|beat| beat.protected),
+        fallback_video: wish.fallback_video,
+        slate: SlateShown { wanted: wish.slate_on, on: beat.is_some_and(|beat| beat.slate_on) },
         session_id: wish.session_id,
         run: run(state),
         uptime_s: started.map_or(0, |at| (now.as_second() - at.as_second()).max(0)),
@@ -132,6 +157,7 @@ fn shown(wish: StreamConfig, destinations: Vec<DestinationShown>, sight: Sight, 
         destinations,
         failed_items: beat.map(|beat| beat.failed_items.clone()).unwrap_or_default(),
         counts: beat.map(|beat| beat.counts).unwrap_or_default(),
+        totals: sight.totals.as_deref().map(analytics::channel),
         cache: None,
     }
 }

@@ -112,6 +112,11 @@ impl Playlist {
         self.media_sequence.saturating_add(self.segments.len() as u64)
     }
 
+    /// Wall time at which the newest segment ends, ms since 1970.
+    pub(super) fn ends_ms(&self) -> Option<i64> {
+        self.ends_ms
+    }
+
     /// Whether any segment ever came before the one to come.
     pub(super) fn has_past(&self) -> bool {
         self.next_sequence() > 0

@@ -4,6 +4,7 @@ use super::folder::{Folder, PLAYLIST, sequence_of};
 use super::janitor::{Janitor, Retired};
 use super::playlist::{Finished, Playlist, Segment};
 use serde::{Deserialize, Serialize};
+use state::Timestamp;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -138,6 +139,11 @@ impl Shelf {
     /// Segments in the window.
     pub(super) fn listed(&self) -> u64 {
         self.record.playlist.segments().len() as u64
+    }
+
+    /// Programme date time at which the newest segment ends.
+    pub(super) fn edge(&self) -> Option<Timestamp> {
+        self.record.playlist.ends_ms().and_then(|ms| Timestamp::from_millisecond(ms).ok())
     }
 
     /// Number of the segment to come.

@@ -51,8 +51,7 @@ impl Writer {
         let (orders, inbox) = mpsc::sync_channel(QUEUE);
         let (empties, spares) = mpsc::sync_channel(SPARES);
         let (ended, done) = mpsc::sync_channel(1);
-        let seen = HlsSeen { segments: 0, next_sequence: 0, last_segment_at: None, error: None };
-        let shared = Arc::new(Shared { seen: Mutex::new(seen), changed });
+        let shared = Arc::new(Shared { seen: Mutex::default(), changed });
         let work = Work::new(plan, shared.clone());
         let span = tracing::Span::current();
         thread::Builder::new().name("hls".to_owned()).stack_size(256 * 1024).spawn(move || {
@@ -116,6 +115,7 @@ impl Shared {
         seen.segments = shelf.listed();
         seen.next_sequence = shelf.next_sequence();
         seen.last_segment_at = Some(state::now());
+        seen.edge_at = shelf.edge();
         if news {
             self.changed.notify_one();
         }
