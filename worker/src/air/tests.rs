@@ -1,6 +1,7 @@
 //! The air's promises, with feeds that tests fill by hand.
 
 use super::*;
+use crate::circuit::Failure;
 use crate::fallback::Made;
 use crate::media::{Shape, Track, TrackConfig};
 use crate::playlist::Playlist;
@@ -193,6 +194,29 @@ fn a_stalled_item_is_left_within_two_seconds_for_one_that_is_ready() {
         scene.happened.iter().any(|h| matches!(h, Happened::Ended(k, _, Some(w)) if k == "a" && *w == why))
     );
     scene.assert_unbroken();
+}
+
+#[test]
+fn an_item_that_the_bucket_interrupted_goes_before_the_next_one() {
+    for comes_back in [true, false] {
+        let mut scene = Scene::set(true);
+        let feed = scene.ready("a", 60);
+        scene.play(3_000);
+        scene.programme.left(&item("b"), Some(Failure::Away));
+        scene.play(20_000);
+        // The bucket is back, and the next item happens to be ready first.
+        let mut buffer = empty();
+        fill(&mut buffer, 0..200);
+        scene.programme.put_ready(Opened { source: "bucket", ..opened("b", Feed::of_buffer(buffer)) });
+        scene.programme.bucket_answers();
+        scene.play(3_000);
+        if comes_back {
+            fill(&mut feed.buffer(), 60..200);
+        }
+        scene.play(3_000);
+        assert_eq!(scene.air.item_seen().unwrap().key, if comes_back { "a" } else { "b" });
+        scene.assert_unbroken();
+    }
 }
 
 #[test]
