@@ -269,7 +269,8 @@ impl Air {
     /// A paused item that brings nothing is left, and the next item follows, if that is ready.
     fn lose_patience(&mut self, until: i64, programme: &mut Programme) {
         let On::Fallback(standing) = &mut self.on else { return };
-        if programme.is_away() {
+        let missed_it = standing.paused.as_ref().is_some_and(|(item, _)| item.feed.buffer().away);
+        if missed_it || programme.is_away() {
             standing.away_ms = Some(until);
         }
         // A bucket that was away comes back for both: the item that it interrupted goes first.

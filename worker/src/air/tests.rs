@@ -198,12 +198,16 @@ fn a_stalled_item_is_left_within_two_seconds_for_one_that_is_ready() {
 
 #[test]
 fn an_item_that_the_bucket_interrupted_goes_before_the_next_one() {
-    for comes_back in [true, false] {
+    for (noticed_by_the_next, comes_back) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut scene = Scene::set(true);
         let feed = scene.ready("a", 60);
         scene.play(3_000);
-        scene.programme.left(&item("b"), Some(Failure::Away));
+        if noticed_by_the_next {
+            scene.programme.left(&item("b"), Some(Failure::Away));
+        }
+        feed.buffer().away = !noticed_by_the_next;
         scene.play(20_000);
+        feed.buffer().away = false;
         // The bucket is back, and the next item happens to be ready first.
         let mut buffer = empty();
         fill(&mut buffer, 0..200);
