@@ -21,6 +21,8 @@ use tokio::time::Instant;
 /// A stalled item is left for the next one after this long without a picture, ms: it is to be off the air within
 /// two seconds.
 const PATIENCE_MS: i64 = 1_800;
+/// An item that the bucket interrupted has this long to come back once the bucket answers, ms.
+const RECOVERY_MS: i64 = 5_000;
 /// Most changes of feed in one moment.
 const MOST_SWITCHES: u32 = 32;
 /// Why the fallback is on the air when somebody wanted it there.
@@ -40,8 +42,8 @@ struct Standing {
     paused: Option<(OnItem, u64)>,
     /// Since when the paused item has given nothing, ms of the channel.
     since_ms: i64,
-    /// What the paused item had in hand when it was looked at last, ms.
-    seen_ms: i64,
+    /// When the bucket was out of reach last, ms of the channel.
+    away_ms: Option<i64>,
     why: String,
 }
 
@@ -276,16 +278,14 @@ impl Air {
     /// A paused item that brings nothing is left, and the next item follows, if that is ready.
     fn lose_patience(&mut self, until: i64, programme: &mut Programme) {
         let On::Fallback(standing) = &mut self.on else { return };
-        if let Some((item, _)) = &standing.paused {
-            let buffer = item.feed.buffer();
-            let now_ms = buffer.ahead_ms();
-            // A bucket that was away may come back for both: the item that it interrupted goes first.
-            if programme.is_away() && now_ms > standing.seen_ms {
-                standing.since_ms = until;
-            }
-            standing.seen_ms = now_ms;
+        let missed_it = standing.paused.as_ref().is_some_and(|(item, _)| item.feed.buffer().away);
+        if missed_it || programme.is_away() {
+            standing.away_ms = Some(until);
         }
-        let impatient = until - standing.since_ms > PATIENCE_MS && programme.has_ready();
+        // A bucket that was away comes back for both: the item that it interrupted goes first.
+        let just_back = standing.away_ms.is_some_and(|at| until - at <= RECOVERY_MS);
+        let waits = programme.next_is_from_bucket() && just_back;
+        let impatient = until - standing.since_ms > PATIENCE_MS && programme.has_ready() && !waits;
         let gone = |item: &OnItem| item.has_ended() && in_hand(&item.feed).is_none();
         if let Some((item, position)) = standing.paused.take_if(|(item, _)| impatient || gone(item)) {
             let why = item.stalled();
@@ -326,7 +326,7 @@ impl Air {
         let at = self.show(&feed);
         let key = self.fallback.key_of(&feed).map(str::to_owned);
         self.happened.push(Happened::Fallback { at, why: why.clone(), key, left });
-        self.on = On::Fallback(Standing { paused, since_ms: until, seen_ms: i64::MAX, why });
+        self.on = On::Fallback(Standing { paused, since_ms: until, away_ms: None, why });
         true
     }
 

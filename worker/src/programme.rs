@@ -207,6 +207,12 @@ impl Programme {
         self.profile.uniform = uniform;
     }
 
+    /// The bucket answers.
+    #[cfg(test)]
+    pub fn bucket_answers(&mut self) {
+        self.playlist.circuits().bucket_answers();
+    }
+
     /// An item was played to its end, or was left for a failure.
     pub fn left(&mut self, item: &ItemSpec, failure: Option<Failure>) {
         match failure {
@@ -250,6 +256,11 @@ impl Programme {
     /// The media of the next item, if it is ready.
     pub fn next_feed(&self) -> Option<&Feed> {
         self.ready.front().map(|opened| &opened.feed)
+    }
+
+    /// Whether the next item is ready and comes over a link.
+    pub fn next_is_from_bucket(&self) -> bool {
+        self.ready.front().is_some_and(|opened| opened.source == "bucket")
     }
 
     /// Whether the next item is ready.

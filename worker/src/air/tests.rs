@@ -1,6 +1,7 @@
 //! The air's promises, with feeds that tests fill by hand.
 
 use super::*;
+use crate::circuit::Failure;
 use crate::fallback::Made;
 use crate::media::{Shape, Track, TrackConfig};
 use crate::playlist::Playlist;
@@ -9,6 +10,7 @@ use crate::source::admission::Admission;
 use crate::source::buffer::{Buffer, End, SourceTag, TIME_SHIFT_MS};
 use crate::source::child::Tools;
 use crate::source::flv::{Kind, RawTag};
+use crate::source::known::Known;
 use crate::source::open::{Opened, Opener};
 use crate::source::probe::MediaInfo;
 use crate::source::recipe::Recipe;
@@ -59,7 +61,7 @@ fn item(key: &str) -> ItemSpec {
 }
 
 fn opened(key: &str, feed: Feed) -> Opened {
-    let info = MediaInfo { duration_ms: None, video: None, audio: None };
+    let info = MediaInfo { duration_ms: None, video: None, audio: None, indexed: true };
     let recipe = Recipe { video: Making::Copy, audio: Making::Silent, reason: String::new() };
     Opened { item: item(key), feed, info, recipe, from_ms: 0, source: "file" }
 }
@@ -90,8 +92,16 @@ impl Scene {
         let admission = Admission::new(Path::new("/nowhere"), false);
         let alive = mpsc::channel(1).0;
         let cache_dir = "/nowhere".into();
-        let opener =
-            Opener { tools, alive: alive.clone(), objects: None, cache_dir, admission, aside: false };
+        let opener = Opener {
+            tools,
+            alive: alive.clone(),
+            objects: None,
+            cache_dir,
+            name: String::new(),
+            known: Known::default(),
+            admission,
+            aside: false,
+        };
         let found = Found { profile: Profile::default(), known: HashMap::new() };
         let playlist = Playlist::new(vec![item("a"), item("b")], 0, true, None);
         let programme = Programme::new(playlist, opener, found, 0, mpsc::channel(1).0);
@@ -193,6 +203,33 @@ fn a_stalled_item_is_left_within_two_seconds_for_one_that_is_ready() {
     let left = |h: &Happened| matches!(h, Happened::Ended(left) if left.key == "a" && left.why == why);
     assert!(scene.happened.iter().any(left), "{:?}", scene.happened);
     scene.assert_unbroken();
+}
+
+#[test]
+fn an_item_that_the_bucket_interrupted_goes_before_the_next_one() {
+    for (noticed_by_the_next, comes_back) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut scene = Scene::set(true);
+        let feed = scene.ready("a", 60);
+        scene.play(3_000);
+        if noticed_by_the_next {
+            scene.programme.left(&item("b"), Some(Failure::Away));
+        }
+        feed.buffer().away = !noticed_by_the_next;
+        scene.play(20_000);
+        feed.buffer().away = false;
+        // The bucket is back, and the next item happens to be ready first.
+        let mut buffer = empty();
+        fill(&mut buffer, 0..200);
+        scene.programme.put_ready(Opened { source: "bucket", ..opened("b", Feed::of_buffer(buffer)) });
+        scene.programme.bucket_answers();
+        scene.play(3_000);
+        if comes_back {
+            fill(&mut feed.buffer(), 60..200);
+        }
+        scene.play(3_000);
+        assert_eq!(scene.air.item_seen().unwrap().key, if comes_back { "a" } else { "b" });
+        scene.assert_unbroken();
+    }
 }
 
 #[test]
