@@ -13,6 +13,7 @@
 //! At the end the workers go first and the API last, so that viewers are served what was still written. A reload
 //! ends nothing: requests under way are answered, and the next program goes on in this process.
 
+use crate::alerts::{self, Watcher, look::Looker};
 use crate::config::{Config, LogFormat};
 use crate::engines::House;
 use crate::engines::health::{Checkup, missing, notices};
@@ -68,12 +69,13 @@ async fn live(config: Arc<Config>, successor: Successor) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let doors = Doors::open(&config)?;
     let notifier = Notifier::of_this_process();
-    let (desk, supervisor, preparer) = furnish(config, &doors).await?;
+    let (desk, supervisor, preparer, watcher) = furnish(config, &doors).await?;
     let prepare = desk.house.prepare.clone();
     let handle = desk.house.supervisor.clone();
     tell(&desk, &doors).await?;
     let mut workers = tokio::spawn(supervisor.run());
     let preparing = tokio::spawn(preparer.run());
+    watch(&desk, watcher);
     let mut api = Api::open(&doors, &desk)?;
     let (address, version) = (doors.http.local_addr()?, env!("CARGO_PKG_VERSION"));
     tracing::info!(%address, version, program = %successor.program().display(), "listening");
@@ -165,8 +167,18 @@ async fn keep_alive(notifier: Notifier, handle: Handle) {
     }
 }
 
+/// Begins to look for what is wrong. Both tasks end with the process, at any moment.
+fn watch(desk: &Shared, watcher: Watcher) {
+    let (house, mut looker) = (desk.clone(), Looker::default());
+    tokio::spawn(watcher.run(async move || looker.look(&house.house).await));
+    desk.house.alerts.ping(&desk.house.config, &desk.house.supervisor);
+}
+
 /// Makes everything that a request can ask for.
-async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, Supervisor, Preparer)> {
+async fn furnish(
+    config: Arc<Config>,
+    doors: &Doors,
+) -> anyhow::Result<(Shared, Supervisor, Preparer, Watcher)> {
     let token = AdminToken::load_or_make(&config.state_dir)?;
     let keyring = Arc::new(Keyring::new(machine::master_key(&config)?, &config));
     let wishes = Arc::new(Wishes::load(&config)?);
@@ -183,6 +195,7 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
     let (preparer, prepare) =
         prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone())?;
     let media = media::start(&config, library.clone(), wishes.clone(), handle.clone())?;
+    let (alerts, watcher) = alerts::open(&config, machine::master_key(&config)?);
     let house = House {
         config,
         wishes,
@@ -192,11 +205,12 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
         briefing,
         supervisor: handle,
         prepare,
+        alerts,
         started: Instant::now(),
         checkup: Checkup::default(),
         reload_failed: Mutex::default(),
     };
-    Ok((Arc::new(Desk { house, token, segments: Segments::new(MOST) }), supervisor, preparer))
+    Ok((Arc::new(Desk { house, token, segments: Segments::new(MOST) }), supervisor, preparer, watcher))
 }
 
 /// Says what is missing, and leaves the address for whoever asked for port 0.

@@ -2,6 +2,7 @@
 //!
 //! `http → engines → supervisor → wishes`; nothing calls the other way.
 
+pub mod alerts;
 pub mod app;
 pub mod config;
 pub mod engines;

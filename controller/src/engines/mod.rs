@@ -3,6 +3,7 @@
 pub mod health;
 pub mod stream;
 
+use crate::alerts::Alerts;
 use crate::config::Config;
 use crate::media::Media;
 use crate::media::library::Library;
@@ -32,6 +33,8 @@ pub struct House {
     pub supervisor: Handle,
     /// Prepares files that do not fit.
     pub prepare: prepare::Handle,
+    /// What is wrong, and who is told.
+    pub alerts: Alerts,
     /// When the controller started.
     pub started: Instant,
     /// Why the program that should have taken our place could not.

@@ -1,13 +1,14 @@
 //! All routes on one screen, and what every request goes through.
 
 use super::{
-    Shared, auth, frame, health, hls, media_cache, media_prepare, streams_start, streams_status, streams_stop,
+    Shared, alerts, auth, frame, health, hls, media_cache, media_prepare, streams_start, streams_status,
+    streams_stop,
 };
 use axum::Router;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -23,6 +24,11 @@ pub fn router(desk: Shared) -> Router {
         .route("/streams/status", get(streams_status::status))
         .route("/api/media/prepare", get(media_prepare::list).post(media_prepare::ask))
         .route("/api/media/cache", get(media_cache::cache))
+        .route("/api/alerts", get(alerts::list))
+        .route("/api/alerts/webhooks", get(alerts::webhooks).post(alerts::add))
+        .route("/api/alerts/webhooks/{id}", delete(alerts::remove))
+        .route("/api/alerts/dead-letters", get(alerts::dead_letters))
+        .route("/api/alerts/test", post(alerts::test))
         .route_layer(from_fn_with_state(desk.clone(), auth::require_token));
     let api = Router::new().route("/health", get(health::health)).merge(for_admins);
     let api = match api_cors(&desk.house.config.cors_origins) {
@@ -48,7 +54,7 @@ fn api_cors(origins: &[String]) -> Option<CorsLayer> {
     let origin = if all { AllowOrigin::any() } else { AllowOrigin::list(named) };
     let cors = CorsLayer::new()
         .allow_origin(origin)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, frame::REQUEST_ID])
         .expose_headers([frame::REQUEST_ID])
         .max_age(Duration::from_secs(600));

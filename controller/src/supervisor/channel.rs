@@ -295,6 +295,9 @@ impl Channel {
             alive: matches!(self.life, Life::Running(_)),
             air: self.air.clone(),
             alerts: self.alerts_now(),
+            broken_files: self.alerts.clone(),
+            save_failed: self.save_failed.clone(),
+            held_by_unknown: matches!(self.life, Life::Held { alerted: true, .. }),
         }
     }
 

@@ -2,6 +2,7 @@
 //! masked, and no key gets in here.
 
 use super::unknown;
+use crate::alerts::Alert;
 use crate::engines::House;
 use crate::error::Problem;
 use crate::media;
@@ -56,6 +57,8 @@ pub struct Status {
     hls: HlsShown,
     failed_items: Vec<ItemFailure>,
     counts: Counts,
+    /// What is wrong with it now and was told.
+    alerts: Vec<Alert>,
     /// What the copies on this machine were good for; null where media are files.
     cache: Option<media::Counts>,
 }
@@ -122,12 +125,13 @@ pub fn status(house: &House, channel: &ChannelId) -> Result<Status, Problem> {
     let wanted = house.keyring.of(&wish);
     let sight = house.supervisor.sight(channel).unwrap_or_else(|| unseen(&wish));
     let cache = house.media.of(channel);
-    Ok(Status { cache, ..shown(wish, &wanted, sight, state::now()) })
+    let alerts = house.alerts.of(channel);
+    Ok(Status { cache, alerts, ..shown(wish, &wanted, sight, state::now()) })
 }
 
 fn unseen(wish: &StreamConfig) -> Sight {
     let air = Air { is: Is::Off, since: state::now(), because: String::new() };
-    Sight { state: StreamState::new(wish.id.clone()), beat: None, alive: false, air, alerts: Vec::new() }
+    Sight::of(StreamState::new(wish.id.clone()), air)
 }
 
 fn shown(wish: StreamConfig, wanted: &[Wanted], sight: Sight, now: Timestamp) -> Status {
@@ -164,6 +168,7 @@ fn shown(wish: StreamConfig, wanted: &[Wanted], sight: Sight, now: Timestamp) ->
         destinations,
         failed_items: beat.map(|beat| beat.failed_items.clone()).unwrap_or_default(),
         counts: beat.map(|beat| beat.counts).unwrap_or_default(),
+        alerts: Vec::new(),
         cache: None,
     }
 }

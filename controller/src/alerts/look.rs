@@ -1,0 +1,126 @@
+//! Gathering everything that is wrong: of the channels every second, of the machine and the house less often.
+
+use super::book::Finding;
+use super::channel::{self, Mended};
+use super::kind::Kind;
+use super::machine::{self, Before, Clock, Places};
+use crate::engines::House;
+use crate::engines::health;
+use crate::supervisor::seen::Sight;
+use state::phase::Wish;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// How often machine and house are looked at.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Looks, and remembers what it needs to see changes.
+#[derive(Default)]
+pub struct Looker {
+    clock: Clock,
+    mended: Mended,
+    machine: Slow,
+    house: (Option<Instant>, Vec<Finding>),
+}
+
+/// A look at the machine, which may take as long as its disks do.
+#[derive(Default)]
+struct Slow {
+    before: Before,
+    found: Vec<Finding>,
+    looked: Option<Instant>,
+    looking: Option<JoinHandle<(Vec<Finding>, Before)>>,
+}
+
+impl Looker {
+    /// Everything that is wrong now.
+    pub async fn look(&mut self, house: &House) -> Vec<Finding> {
+        let now = state::now();
+        let sights = house.supervisor.sights();
+        let mut found: Vec<_> = self.clock.look(now).into_iter().collect();
+        for sight in &sights {
+            self.mended.look(sight, now);
+            found.extend(channel::findings(sight, &self.mended, now));
+        }
+        self.machine.look(|| places(house, &sights)).await;
+        found.extend(self.machine.found.iter().cloned());
+        self.machine.found.retain(|finding| !finding.subject.kind.manner().happens);
+        if self.house.0.is_none_or(|at| at.elapsed() >= SLOW) {
+            self.house = (Some(Instant::now()), of_house(house).await);
+        }
+        found.extend(self.house.1.iter().cloned());
+        found
+    }
+}
+
+impl Slow {
+    async fn look(&mut self, places: impl FnOnce() -> Places) {
+        if let Some(done) = self.looking.take_if(|looking| looking.is_finished()) {
+            if let Ok((found, before)) = done.await {
+                (self.found, self.before) = (found, before);
+            }
+            self.looked = Some(Instant::now());
+        }
+        if self.looking.is_none() && self.looked.is_none_or(|at| at.elapsed() >= SLOW) {
+            let (places, mut before) = (places(), self.before.clone());
+            self.looking = Some(tokio::task::spawn_blocking(move || {
+                let found = machine::look(&places, &mut before);
+                (found, before)
+            }));
+        }
+    }
+}
+
+fn places(house: &House, sights: &[Sight]) -> Places {
+    let folders =
+        vec![("STATE_DIR", house.config.state_dir.clone()), ("HLS_DIR", house.config.hls_dir.clone())];
+    let workers = sights.iter().filter(|sight| sight.alive).filter_map(|sight| {
+        let run = sight.state.run.as_ref()?;
+        Some((format!("The worker of channel {}", sight.state.id), run.pid))
+    });
+    let own = ("The controller".to_owned(), std::process::id());
+    Places { folders, processes: std::iter::once(own).chain(workers).collect() }
+}
+
+/// What stands in the way of channels that are wanted. Nobody is told of a house that has nothing to do.
+async fn of_house(house: &House) -> Vec<Finding> {
+    let mut found = of_reload(house);
+    found.extend(house.wishes.alerts().iter().map(|words| {
+        Finding::new(Kind::StateBroken, format!("A file was broken: {words}; look what it held."))
+            .about(words)
+    }));
+    if !house.wishes.all().iter().any(|wish| wish.wish == Wish::On) {
+        return found;
+    }
+    let programs = health::programs(house).into_iter();
+    found.extend(programs.map(|words| Finding::new(Kind::ProgramMissing, sentence(&words)).about(words)));
+    let media = health::media_problem(house).await;
+    found.extend(media.map(|words| Finding::new(Kind::MediaUnavailable, sentence(&words))));
+    let cache = house.media.alert();
+    found.extend(cache.map(|words| {
+        let words = words.trim_end_matches('.');
+        Finding::new(
+            Kind::CacheStuck,
+            format!("No copies of media can be kept: {words}; mend the disk of STATE_DIR/cache."),
+        )
+    }));
+    let left_out = health::left_out(house).into_iter();
+    found.extend(left_out.map(|(channel, destination, why)| {
+        let words = format!("Destination {destination} is not sent to: {why}.");
+        Finding::new(Kind::DestinationLeftOut, words).of(&channel).at(&destination)
+    }));
+    found
+}
+
+fn of_reload(house: &House) -> Vec<Finding> {
+    let failed = house.reload_failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    failed.map(|words| Finding::new(Kind::ReloadFailed, sentence(&words))).into_iter().collect()
+}
+
+/// A sentence begins with a capital and ends with a stop.
+fn sentence(words: &str) -> String {
+    let mut letters = words.trim_end_matches('.').chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
