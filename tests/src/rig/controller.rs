@@ -218,6 +218,12 @@ impl Controller {
         answer(request.header("Content-Type", "application/json").send(body), path)
     }
 
+    /// DELETE with the token.
+    pub fn delete(&self, path: &str) -> Result<Answer> {
+        let bearer = format!("Bearer {}", self.token()?);
+        answer(self.agent.delete(self.url(path)).header("Authorization", bearer).call(), path)
+    }
+
     /// `POST /streams/start`, which must succeed.
     pub fn go_on_air(&self, body: &Value) -> Result<Value> {
         self.must("/streams/start", body)

@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod controller;
 pub mod front;
+pub mod hook;
 pub mod nginx;
 pub mod process;
 pub mod program;
