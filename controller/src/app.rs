@@ -15,6 +15,7 @@
 
 use crate::alerts::{self, Watcher, look::Looker};
 use crate::config::{Config, LogFormat};
+use crate::crowd::Crowd;
 use crate::engines::House;
 use crate::engines::health::{Checkup, missing, notices};
 use crate::http::segments::{MOST, Segments};
@@ -128,7 +129,10 @@ impl Api {
         let listener = TcpListener::from_std(doors.http.try_clone()?)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let routes = router::router(desk.clone());
-        let task = tokio::spawn(serve::serve(listener, routes, async move { drop(stopped.await) }));
+        let desk = desk.clone();
+        let task = tokio::spawn(async move {
+            serve::serve(listener, routes, &desk.house.crowd, async move { drop(stopped.await) }).await;
+        });
         Ok(Self { stop, task })
     }
 
@@ -206,6 +210,7 @@ async fn furnish(
         supervisor: handle,
         prepare,
         alerts,
+        crowd: Crowd::of_this_process(),
         started: Instant::now(),
         checkup: Checkup::default(),
         reload_failed: Mutex::default(),

@@ -5,6 +5,7 @@
 pub mod alerts;
 pub mod app;
 pub mod config;
+pub mod crowd;
 pub mod engines;
 pub mod error;
 pub mod ffmpeg;

@@ -13,4 +13,5 @@ pub mod rig;
 pub mod runs;
 pub mod sink;
 pub mod sound;
+pub mod surviving;
 pub mod zoo;

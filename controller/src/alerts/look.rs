@@ -86,6 +86,10 @@ fn places(house: &House, sights: &[Sight]) -> Places {
 /// What stands in the way of channels that are wanted. Nobody is told of a house that has nothing to do.
 async fn of_house(house: &House) -> Vec<Finding> {
     let mut found = of_reload(house);
+    found.extend(house.crowd.is_full().map(|most| {
+        let words = format!("All {most} connections that the API may have are taken, so that viewers wait; raise LimitNOFILE and restart it with --full.");
+        Finding::new(Kind::DescriptorsLow, words).about("connections")
+    }));
     found.extend(house.wishes.alerts().iter().map(|words| {
         Finding::new(Kind::StateBroken, format!("A file was broken: {words}; look what it held."))
             .about(words)

@@ -8,7 +8,6 @@ use rustix::time::{ClockId, clock_gettime};
 use state::Timestamp;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -158,11 +157,6 @@ impl Clock {
     }
 }
 
-/// Whether an error means that descriptors have run out.
-pub fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,7 +176,6 @@ mod tests {
         assert_eq!(descriptors("this", own), None);
         let limits = "Limit Soft Hard Units\nMax open files            1024                 524288 files\n";
         assert_eq!(soft_limit(limits), Some(1024));
-        assert!(is_out_of_descriptors(&io::Error::from_raw_os_error(libc::EMFILE)));
     }
 
     #[test]

@@ -22,7 +22,6 @@ pub use address::Address;
 pub use book::{Alert, Notice};
 pub use deadman::Ping;
 pub use kind::{Kind, Severity};
-pub use machine::is_out_of_descriptors;
 pub use outbox::DeadLetter;
 pub use watch::Watcher;
 pub use webhooks::{Webhook, of_environment};

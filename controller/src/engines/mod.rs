@@ -5,6 +5,7 @@ pub mod stream;
 
 use crate::alerts::Alerts;
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::media::Media;
 use crate::media::library::Library;
 use crate::prepare;
@@ -35,6 +36,8 @@ pub struct House {
     pub prepare: prepare::Handle,
     /// What is wrong, and who is told.
     pub alerts: Alerts,
+    /// Room for connections.
+    pub crowd: Crowd,
     /// When the controller started.
     pub started: Instant,
     /// Why the program that should have taken our place could not.

@@ -249,7 +249,7 @@ impl Channel {
 
     fn healthy(&mut self, now: Now) -> bool {
         let last = self.state.last_health_check.map_or(i64::MIN, |at| at.as_second());
-        let due = now.wall.as_second().saturating_sub(last) >= HEALTH_EVERY_S;
+        let due = now.wall.as_second().saturating_sub(last).saturating_abs() >= HEALTH_EVERY_S;
         if due {
             self.state.last_health_check = Some(now.wall);
         }

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod controller;
+pub mod disk;
 pub mod front;
 pub mod hook;
 pub mod nginx;
