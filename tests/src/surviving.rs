@@ -3,7 +3,7 @@
 
 use crate::rig::controller::{Controller, Plan};
 use crate::rig::disk::Disk;
-use crate::rig::hook::{Hook, Said};
+use crate::rig::hook::Hook;
 use crate::rig::program;
 use crate::rig::sink::Sink;
 use crate::rig::wanted::{destination, seen, start};
@@ -15,18 +15,15 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(90);
 
-/// Every fault by its name, with what is expected.
-pub const FAULTS: [(&str, &str, fn() -> Result<String>); 1] = [(
+/// A fault: its name, what is expected, and how it is made; that gives what was measured.
+pub type Fault = (&'static str, &'static str, fn() -> Result<String>);
+
+/// Every fault.
+pub const FAULTS: [Fault; 1] = [(
     "disk-full",
     "the destination loses nothing, a controller starts on the full disk, what was acknowledged is there, alerts come and go",
     disk_full,
 )];
-
-/// Whether a hook was told of the beginning or the end of an alert.
-pub fn told(kind: &str, what: &str) -> impl Fn(&Said) -> bool {
-    let (kind, what) = (kind.to_owned(), format!("alert.{what}"));
-    move |said| said.json()["data"]["kind"] == kind.as_str() && said.json()["type"] == what.as_str()
-}
 
 /// Fills the disks of state and HLS under a channel that is on the air, and makes room again.
 fn disk_full() -> Result<String> {

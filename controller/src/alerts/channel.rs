@@ -133,15 +133,27 @@ fn of_destination(seen: &DestinationSeen, beat: &Heartbeat, now: Timestamp) -> V
 fn of_items(beat: &Heartbeat, is_mended: impl Fn(&ItemFailure) -> bool, now: Timestamp) -> Vec<Finding> {
     let recent = beat.failed_items.iter().rev();
     let recent = recent.filter(|failure| seconds_between(failure.at, now) < ITEM_S && !is_mended(failure));
-    let words = recent.map(|failure| {
+    recent.map(of_failure).collect()
+}
+
+/// The file is not to blame when its reader could not be started.
+fn of_failure(failure: &ItemFailure) -> Finding {
+    let (key, reason) = (&failure.key, failure.reason.trim_end_matches('.'));
+    if is_out_of_descriptors(reason) {
         let sentence = format!(
-            "{} cannot be played to its end and is left out for now: {}; replace the file.",
-            failure.key,
-            failure.reason.trim_end_matches('.')
+            "The worker has no file descriptors left, so that {key} and others cannot be opened ({reason}); raise LimitNOFILE and restart the channel."
         );
-        Finding::new(Kind::ItemFailing, sentence).about(&failure.key)
-    });
-    words.collect()
+        return Finding::new(Kind::DescriptorsLow, sentence);
+    }
+    let sentence = format!(
+        "{key} cannot be played to its end and is left out for now: {reason}; mend or replace the file, or where it comes from."
+    );
+    Finding::new(Kind::ItemFailing, sentence).about(key)
+}
+
+/// As the system words EMFILE and ENFILE.
+fn is_out_of_descriptors(words: &str) -> bool {
+    words.contains("(os error 24)") || words.contains("(os error 23)")
 }
 
 /// Items that failed and were played to their end later.
@@ -280,6 +292,9 @@ mod tests {
     fn an_item_fails_until_it_was_played_to_its_end_or_long_after() {
         assert_eq!(kinds(&playing("b", &[failed("a", 50)])), [Kind::ItemFailing]);
         assert_eq!(kinds(&playing("b", &[failed("a", -21_600)])), []);
+        let reason = "ffprobe cannot be started: Too many open files (os error 24)".to_owned();
+        let starved = ItemFailure { reason, ..failed("a", 50) };
+        assert_eq!(kinds(&playing("b", &[starved])), [Kind::DescriptorsLow]);
         let mut mended = Mended::default();
         let mut count = |key: &str, failures: &[ItemFailure], second| {
             let seen = playing(key, failures);

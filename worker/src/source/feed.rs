@@ -9,8 +9,6 @@ use super::slate::Slate;
 use crate::media::Shape;
 use bytes::BytesMut;
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -254,13 +252,6 @@ fn silent() -> String {
     "FFmpeg failed without a word".to_owned()
 }
 
-/// Nobody here kills it at work, so somebody else did: mostly the kernel, for want of memory.
-fn killed(status: ExitStatus) -> Option<String> {
-    let signal = status.signal()?;
-    let why = if signal == libc::SIGKILL { ", perhaps because memory ran out" } else { "" };
-    Some(format!("FFmpeg was killed by signal {signal}{why}"))
-}
-
 async fn conclude(stopped: &Stopped, mut child: Child, said: tokio::task::JoinHandle<Said>) -> End {
     // The pipe is closed by now: a child that still writes ends by itself, one that reads is told to.
     let status = match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
@@ -274,7 +265,9 @@ async fn conclude(stopped: &Stopped, mut child: Child, said: tokio::task::JoinHa
     match (stopped, status) {
         (Stopped::Broken(why), _) => End::Broken(why.clone()),
         (_, Some(status)) if status.success() => End::Complete,
-        (_, Some(status)) => End::Broken(killed(status).or_else(|| said.last()).unwrap_or_else(silent)),
+        (_, Some(status)) => {
+            End::Broken(child::killed(status).or_else(|| said.last()).unwrap_or_else(silent))
+        }
         (_, None) => left(),
     }
 }
