@@ -1,17 +1,19 @@
-//! Faults of the machine that only root can make, each tried on the real programs. What needs no root is among the
-//! tests (`tests/tests/surviving.rs`).
+//! Faults of the machine that only root can make or that take minutes, each tried on the real programs. The others are
+//! among the tests (`tests/tests/surviving.rs`).
 
+use crate::rig::clock::Clock;
 use crate::rig::controller::{Controller, Plan};
 use crate::rig::disk::Disk;
 use crate::rig::hook::Hook;
 use crate::rig::program;
+use crate::rig::s3::S3;
 use crate::rig::sink::Sink;
 use crate::rig::wanted::{destination, seen, start};
 use crate::zoo;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(90);
 
@@ -19,11 +21,23 @@ const SOON: Duration = Duration::from_secs(90);
 pub type Fault = (&'static str, &'static str, fn() -> Result<String>);
 
 /// Every fault.
-pub const FAULTS: [Fault; 1] = [(
-    "disk-full",
-    "the destination loses nothing, a controller starts on the full disk, what was acknowledged is there, alerts come and go",
-    disk_full,
-)];
+pub const FAULTS: [Fault; 3] = [
+    (
+        "disk-full",
+        "the destination loses nothing, a controller starts on the full disk, what was acknowledged is there, alerts come and go",
+        disk_full,
+    ),
+    (
+        "bucket-gone",
+        "without copies the fallback takes over in the same connection, and the programme comes back by itself",
+        bucket_gone,
+    ),
+    (
+        "clock-ahead-of-bucket",
+        "a clock an hour ahead makes links that the bucket refuses: fallback, alert, and back by itself",
+        clock_ahead,
+    ),
+];
 
 /// Fills the disks of state and HLS under a channel that is on the air, and makes room again.
 fn disk_full() -> Result<String> {
@@ -87,4 +101,51 @@ fn kept_events(controller: &Controller) -> Result<usize> {
         *last += 1;
     }
     Ok(events.len())
+}
+
+/// A channel that plays out of a bucket, of which this machine keeps no copies.
+fn from_a_bucket(bucket: &S3, clock: &Clock, sink: &Sink, hook: &Hook) -> Result<Controller> {
+    zoo::put_into(&bucket.bucket(), &zoo::sample())?;
+    let plan = clock.given_to(bucket.given_to(Plan::new()?))?.with("CACHE_BYTES", "0");
+    let plan = plan.with("ALERT_WEBHOOKS", format!("discord={}", hook.url("/x")));
+    let controller = plan.with("ALERT_ALLOW_PRIVATE", "1").start()?;
+    controller.go_on_air(&start(&[destination("one", &sink.url(), "key-of-one")]))?;
+    controller.wait_until("the bucket is on the air", SOON, |s| s["item"]["source"] == "bucket")?;
+    Ok(controller)
+}
+
+/// Waits for the fallback and the alerts, mends what was broken, and waits for the programme.
+fn away_and_back(
+    controller: &Controller,
+    sink: &Sink,
+    hook: &Hook,
+    mend: impl FnOnce() -> Result<()>,
+) -> Result<String> {
+    controller.wait_until("the fallback is on the air", SOON, |s| s["air"]["is"] == "fallback")?;
+    hook.wait_for("the word of the media", SOON, |said| said.body.contains("media.unavailable"))?;
+    mend()?;
+    let mended = Instant::now();
+    controller.wait_until("the programme is back", Duration::from_secs(200), |s| s["air"]["is"] == "on")?;
+    let back = mended.elapsed().as_secs();
+    hook.wait_for("the word that it is over", SOON, |said| {
+        said.body.contains("Over after") && said.body.contains("media.unavailable")
+    })?;
+    let status = controller.status()?;
+    ensure!(seen(&status, "one")["reconnects"] == 0 && sink.count("publish")? == 1, "{status:#}");
+    Ok(format!("one publish, 0 reconnects, programme back {back} s after it was mended"))
+}
+
+fn bucket_gone() -> Result<String> {
+    let (mut bucket, clock, sink, hook) = (S3::start()?, Clock::new()?, Sink::start()?, Hook::start()?);
+    let controller = from_a_bucket(&bucket, &clock, &sink, &hook)?;
+    bucket.go_away();
+    away_and_back(&controller, &sink, &hook, || bucket.come_back())
+}
+
+fn clock_ahead() -> Result<String> {
+    let (bucket, clock, sink, hook) = (S3::start()?, Clock::new()?, Sink::start()?, Hook::start()?);
+    let controller = from_a_bucket(&bucket, &clock, &sink, &hook)?;
+    clock.set(3600)?;
+    hook.wait_for("the word of the clock", SOON, |said| said.body.contains("clock.stepped"))?;
+    away_and_back(&controller, &sink, &hook, || clock.set(0))
 }

@@ -3,6 +3,7 @@
 //! `cargo run -p e2e --bin surviving`.
 
 use anyhow::{Context, Result};
+use e2e::rig::clock::Clock;
 use e2e::rig::controller::{Controller, Plan};
 use e2e::rig::hook::Hook;
 use e2e::rig::sink::Sink;
@@ -12,8 +13,6 @@ use e2e::zoo;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -120,57 +119,45 @@ fn an_ffmpeg_that_the_kernel_kills_costs_an_item_and_no_connection() -> Result<(
     scene.controller.wait_until("the programme is on the air", SOON, |s| s["air"]["is"] == "on").map(drop)
 }
 
-/// A worker program that believes the clock in a file, as the controller does.
-fn with_a_clock(plan: Plan, clock: &Path) -> Result<Plan> {
-    let library = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
-    let library = library.iter().map(|folder| format!("{folder}/libfaketimeMT.so.1"));
-    let library = library.into_iter().find(|path| Path::new(path).exists());
-    let library = library.context("libfaketime is missing: apt-get install libfaketime")?;
-    let worker = plan.root().join("worker-with-a-clock");
-    let program = program::built("stream-worker")?;
-    let settings = format!(
-        "LD_PRELOAD={library} FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1 FAKETIME_TIMESTAMP_FILE={}",
-        clock.display()
-    );
-    let script = format!("#!/bin/sh\nexec env {settings} {} \"$@\"\n", program.display());
-    std::fs::write(&worker, script)?;
-    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755))?;
-    let settings = settings.split(' ').filter_map(|setting| setting.split_once('='));
-    Ok(settings.fold(plan.with("WORKER_PATH", &worker), |plan, (name, value)| plan.with(name, value)))
-}
-
 #[test]
 fn a_clock_that_is_set_by_an_hour_is_told_and_nothing_else_happens() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let clock = folder.path().join("clock");
-    std::fs::write(&clock, "+0s\n")?;
+    let clock = Clock::new()?;
     // Where clocks change twice a year; nothing here depends on it.
-    let scene = Scene::set(|plan| with_a_clock(plan.with("TZ", "Europe/Berlin"), &clock))?;
+    let scene = Scene::set(|plan| clock.given_to(plan.with("TZ", "Europe/Berlin")))?;
     let before = scene.controller.status()?;
     let mut dates = Vec::new();
-    for (offset, words) in [("+3600s", "forward by 60 min"), ("-3600s", "back by")] {
-        std::fs::write(&clock, format!("{offset}\n"))?;
-        program::wait_for(&format!("the alert of {offset}"), SOON, || {
+    for (seconds, words) in [(3600, "forward by 60 min"), (-3600, "back by 2 h")] {
+        clock.set(seconds)?;
+        program::wait_for(&format!("the alert of {seconds} s"), SOON, || {
             let alerts = scene.controller.get("/api/alerts")?.json();
             let open = alerts["open"].as_array().cloned().unwrap_or_default();
             Ok(open.iter().any(|a| a["sentence"].to_string().contains(words)).then_some(()))
         })?;
-        let segments = newest_segment(&scene.controller)?;
-        program::wait_for("two more segments", SOON, || {
-            dates.extend(program_dates(&scene.controller)?);
-            Ok((newest_segment(&scene.controller)? >= segments + 2).then_some(()))
-        })?;
+        follow(&scene.controller, &mut dates)?;
         let status = scene.controller.wait_until("it is on the air", SOON, |s| s["air"]["is"] == "on")?;
         assert!(status["next_retry_at"].is_null(), "{status:#}");
         assert!(status["last_heartbeat"].as_str().is_some_and(|at| at.ends_with('Z')), "{status:#}");
     }
     scene.assert_untouched(&before)?;
+    // The next worker begins while the clock is an hour behind what was published.
+    kill_process(pid(&before)?, Signal::KILL).context("kill the worker")?;
+    scene.controller.wait_until("another worker", SOON, |s| s["run"]["id"] != before["run"]["id"])?;
+    follow(&scene.controller, &mut dates)?;
     // Of each segment the date is one and the same for ever, and later segments have later dates.
     dates.sort_by_key(|(sequence, _)| *sequence);
     dates.dedup();
     assert!(dates.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "{dates:#?}");
     assert!(dates.iter().all(|(_, date)| date.ends_with('Z')), "{dates:#?}");
     Ok(())
+}
+
+/// Notes the dates of segments until there are two more.
+fn follow(controller: &Controller, dates: &mut Vec<(u64, String)>) -> Result<()> {
+    let before = newest_segment(controller)?;
+    program::wait_for("two more segments", SOON, || {
+        dates.extend(program_dates(controller)?);
+        Ok((newest_segment(controller)? >= before + 2).then_some(()))
+    })
 }
 
 fn newest_segment(controller: &Controller) -> Result<u64> {
@@ -191,15 +178,7 @@ fn program_dates(controller: &Controller) -> Result<Vec<(u64, String)>> {
 fn a_bucket_that_is_away_is_told_and_the_copies_play_on() -> Result<()> {
     let mut bucket = s3::S3::start()?;
     zoo::put_into(&bucket.bucket(), &zoo::sample())?;
-    let scene = Scene::set(|plan| {
-        Ok(plan
-            .with("STORAGE_PROVIDER", "s3")
-            .with("STORAGE_BUCKET", s3::BUCKET)
-            .with("STORAGE_ENDPOINT", bucket.url())
-            .with("STORAGE_REGION", "us-east-1")
-            .with("STORAGE_ACCESS_KEY_ID", s3::KEY_ID)
-            .with("STORAGE_SECRET_ACCESS_KEY", s3::SECRET))
-    })?;
+    let scene = Scene::set(|plan| Ok(bucket.given_to(plan)))?;
     scene.controller.wait_until("a copy is on the air", SOON, |s| s["item"]["source"] == "cache")?;
     let before = scene.controller.status()?;
     bucket.go_away();

@@ -148,7 +148,7 @@ impl Clock {
     fn step(&mut self, apart: i64) -> Option<Finding> {
         let moved = apart - self.0.replace(apart)?;
         (moved.abs() > STEP_MS).then(|| {
-            let (way, by) = (if moved > 0 { "forward" } else { "back" }, length(moved.unsigned_abs() / 1000));
+            let (way, by) = (if moved > 0 { "forward" } else { "back" }, length((moved.unsigned_abs() + 500) / 1000));
             let sentence = format!(
                 "The clock of this machine was set {way} by {by}; channels play on, but look at its time synchronisation (timedatectl)."
             );

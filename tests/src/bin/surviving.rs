@@ -1,4 +1,4 @@
-//! Faults of the machine that need root: `surviving [NAME…]`, all of them without a name. One line each: fault,
+//! Faults of the machine that need root or minutes: `surviving [NAME…]`, all of them without a name. One line each: fault,
 //! expected, measured, verdict; the exit code is 0 when all were survived.
 
 use e2e::surviving::FAULTS;

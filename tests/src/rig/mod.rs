@@ -1,6 +1,7 @@
 //! Servers and programs of a test, each in a temp folder and on a free port of the loopback, each ended when dropped.
 
 pub mod browser;
+pub mod clock;
 pub mod controller;
 pub mod disk;
 pub mod front;
