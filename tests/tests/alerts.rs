@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use e2e::rig::controller::{Controller, Plan};
 use e2e::rig::hook::{Hook, Said};
+use e2e::rig::nginx::Nginx;
 use e2e::rig::program;
 use e2e::rig::sink::Sink;
 use e2e::rig::trap::Trap;
@@ -176,6 +177,23 @@ fn nobody_is_sent_into_the_private_network_by_a_webhook() -> Result<()> {
     let tried = controller.post("/api/alerts/test", &json!({}))?.json();
     assert_eq!(tried["webhooks"][0]["error"], "answered 302 (redirects are not followed)", "{tried:#}");
     assert_eq!((hook.said().len(), trap.visits()), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn a_hook_over_tls_is_told_when_its_certificate_is_good() -> Result<()> {
+    let hook = Hook::start()?;
+    let front = Nginx::in_front_of(hook.address())?;
+    let url = format!("standard=https://{}/tls", front.tls_address());
+    let try_it = |plan: Plan| -> Result<Value> {
+        Ok(plan.start()?.post("/api/alerts/test", &json!({}))?.json()["webhooks"][0].clone())
+    };
+    let refused = try_it(plan(&url)?)?;
+    assert!(refused["error"].as_str().is_some_and(|words| words.starts_with("TLS failed")), "{refused:#}");
+    assert_eq!(hook.said().len(), 0);
+    let taken = try_it(plan(&url)?.with("TLS_CA_FILE", front.ca_file()))?;
+    assert_eq!(taken["delivered"], true, "{taken:#}");
+    assert_signed(&hook.said()[0]);
     Ok(())
 }
 

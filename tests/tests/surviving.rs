@@ -127,6 +127,7 @@ fn a_clock_that_is_set_by_an_hour_is_told_and_nothing_else_happens() -> Result<(
     let before = scene.controller.status()?;
     let mut dates = Vec::new();
     for (seconds, words) in [(3600, "forward by 60 min"), (-3600, "back by 2 h")] {
+        let worker = heartbeat(&scene.controller)?;
         clock.set(seconds)?;
         program::wait_for(&format!("the alert of {seconds} s"), SOON, || {
             let alerts = scene.controller.get("/api/alerts")?.json();
@@ -135,6 +136,10 @@ fn a_clock_that_is_set_by_an_hour_is_told_and_nothing_else_happens() -> Result<(
         })?;
         follow(&scene.controller, &mut dates)?;
         let status = scene.controller.wait_until("it is on the air", SOON, |s| s["air"]["is"] == "on")?;
+        // The worker has seen it too.
+        let moved = (heartbeat(&scene.controller)? - worker).rem_euclid(86_400);
+        let expected = if seconds > 0 { 3600..3800 } else { 86_400 - 7200..86_400 - 7000 };
+        assert!(expected.contains(&moved), "{seconds}: {moved}");
         assert!(status["next_retry_at"].is_null(), "{status:#}");
         assert!(status["last_heartbeat"].as_str().is_some_and(|at| at.ends_with('Z')), "{status:#}");
     }
@@ -149,6 +154,16 @@ fn a_clock_that_is_set_by_an_hour_is_told_and_nothing_else_happens() -> Result<(
     assert!(dates.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "{dates:#?}");
     assert!(dates.iter().all(|(_, date)| date.ends_with('Z')), "{dates:#?}");
     Ok(())
+}
+
+/// When the newest heartbeat was sent by the worker's clock, s of the day.
+fn heartbeat(controller: &Controller) -> Result<i64> {
+    let status = controller.status()?;
+    let at = status["last_heartbeat"].as_str().context("a heartbeat")?;
+    let time = at.split('T').nth(1).context("a time")?;
+    let parts = time.split([':', '.', 'Z']).take(3).map(str::parse);
+    let parts = parts.collect::<Result<Vec<i64>, _>>()?;
+    Ok(parts.iter().fold(0, |sum, part| sum * 60 + part))
 }
 
 /// Notes the dates of segments until there are two more.

@@ -76,6 +76,11 @@ impl Hook {
         self.lock().answer = Box::new(answer);
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its address with a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
