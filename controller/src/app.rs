@@ -173,8 +173,8 @@ async fn keep_alive(notifier: Notifier, handle: Handle) {
 
 /// Begins to look for what is wrong. Both tasks end with the process, at any moment.
 fn watch(desk: &Shared, watcher: Watcher) {
-    let (house, mut looker) = (desk.clone(), Looker::default());
-    tokio::spawn(watcher.run(async move || looker.look(&house.house).await));
+    let (house, mut looker) = (desk.house.clone(), Looker::default());
+    tokio::spawn(watcher.run(async move || looker.look(&house).await));
     desk.house.alerts.ping(&desk.house.config, &desk.house.supervisor);
 }
 
@@ -215,7 +215,12 @@ async fn furnish(
         checkup: Checkup::default(),
         reload_failed: Mutex::default(),
     };
-    Ok((Arc::new(Desk { house, token, segments: Segments::new(MOST) }), supervisor, preparer, watcher))
+    Ok((
+        Arc::new(Desk { house: Arc::new(house), token, segments: Segments::new(MOST) }),
+        supervisor,
+        preparer,
+        watcher,
+    ))
 }
 
 /// Says what is missing, and leaves the address for whoever asked for port 0.

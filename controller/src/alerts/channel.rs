@@ -32,7 +32,7 @@ pub fn findings(sight: &Sight, mended: &Mended, now: Timestamp) -> Vec<Finding> 
 }
 
 fn of_air(sight: &Sight) -> Option<Finding> {
-    let (id, because) = (&sight.state.id, &sight.air.because);
+    let (id, because) = (&sight.state.id, one_clause(&sight.air.because));
     let ordered = sight.beat.as_ref().is_some_and(|beat| beat.slate_on);
     match sight.air.is {
         Is::Dark => Some(Finding::new(
@@ -53,6 +53,18 @@ fn of_air(sight: &Sight) -> Option<Finding> {
         )),
         _ => None,
     }
+}
+
+/// Words of several sentences as a part of one; names in capitals stay as they are.
+fn one_clause(words: &str) -> String {
+    let clauses = words.trim_end_matches(['.', ' ']).split(". ").enumerate().map(|(n, clause)| {
+        let mut letters = clause.chars();
+        let first = letters.next().map(String::from).unwrap_or_default();
+        let is_word = n > 0 && letters.clone().next().is_some_and(char::is_lowercase);
+        let first = if is_word { first.to_lowercase() } else { first };
+        format!("{first}{}", letters.as_str())
+    });
+    clauses.collect::<Vec<_>>().join("; ")
 }
 
 fn of_life(sight: &Sight) -> Vec<Finding> {
@@ -118,7 +130,7 @@ fn of_destination(seen: &DestinationSeen, beat: &Heartbeat, now: Timestamp) -> V
             "Destination {} accepts nothing, after {} failures in a row: {}; it is tried again by itself.",
             seen.id,
             seen.attempt,
-            why.trim_end_matches('.')
+            one_clause(why)
         );
         found.push(Finding::new(Kind::DestinationFailing, sentence).at(&seen.id));
     }
@@ -228,6 +240,16 @@ mod tests {
         assert_eq!(kinds(&sight(Is::On, beat())), []);
         let state = StreamState::new(ChannelId::main());
         assert_eq!(kinds(&Sight { beat: None, alive: false, state, ..sight(Is::Off, beat()) }), []);
+    }
+
+    #[test]
+    fn several_sentences_become_one() {
+        assert_eq!(
+            one_clause("It is away (x). Check it. TLS failed."),
+            "It is away (x); check it; TLS failed"
+        );
+        assert_eq!(one_clause("plain"), "plain");
+        assert_eq!(one_clause("a. Ä. "), "a; Ä");
     }
 
     #[test]

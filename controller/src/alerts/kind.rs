@@ -131,9 +131,9 @@ impl Kind {
         Manner { severity, raise_after, clear_after, happens }
     }
 
-    /// Whether it is about this machine and not about a channel.
+    /// Whether it lasts and is about this machine, not about a channel.
     pub fn is_of_machine(self) -> bool {
-        matches!(self, Self::DiskLow | Self::DescriptorsLow | Self::MemoryOut | Self::ClockStepped)
+        matches!(self, Self::DiskLow | Self::DescriptorsLow)
     }
 
     /// Its name, as programs see it.

@@ -8,7 +8,7 @@ use crate::engines::House;
 use crate::engines::health;
 use crate::supervisor::seen::Sight;
 use state::phase::Wish;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
@@ -20,22 +20,36 @@ const SLOW: Duration = Duration::from_secs(5);
 pub struct Looker {
     clock: Clock,
     mended: Mended,
-    machine: Slow,
-    house: (Option<Instant>, Vec<Finding>),
+    machine: Later<(Vec<Finding>, Before)>,
+    house: Later<Vec<Finding>>,
 }
 
-/// A look at the machine, which may take as long as its disks do.
+/// What takes its time to find out: the last answer, and the question that is under way.
 #[derive(Default)]
-struct Slow {
-    before: Before,
-    found: Vec<Finding>,
-    looked: Option<Instant>,
-    looking: Option<JoinHandle<(Vec<Finding>, Before)>>,
+struct Later<T> {
+    last: T,
+    answered: Option<Instant>,
+    asked: Option<JoinHandle<T>>,
+}
+
+impl<T> Later<T> {
+    /// Takes in an answer that has come, and asks anew when that is due.
+    async fn renew(&mut self, ask: impl FnOnce(&T) -> JoinHandle<T>) {
+        if let Some(asked) = self.asked.take_if(|asked| asked.is_finished()) {
+            if let Ok(answer) = asked.await {
+                self.last = answer;
+            }
+            self.answered = Some(Instant::now());
+        }
+        if self.asked.is_none() && self.answered.is_none_or(|at| at.elapsed() >= SLOW) {
+            self.asked = Some(ask(&self.last));
+        }
+    }
 }
 
 impl Looker {
     /// Everything that is wrong now.
-    pub async fn look(&mut self, house: &House) -> Vec<Finding> {
+    pub async fn look(&mut self, house: &Arc<House>) -> Vec<Finding> {
         let now = state::now();
         let sights = house.supervisor.sights();
         let mut found: Vec<_> = self.clock.look(now).into_iter().collect();
@@ -43,33 +57,21 @@ impl Looker {
             self.mended.look(sight, now);
             found.extend(channel::findings(sight, &self.mended, now));
         }
-        self.machine.look(|| places(house, &sights)).await;
-        found.extend(self.machine.found.iter().cloned());
-        self.machine.found.retain(|finding| !finding.subject.kind.manner().happens);
-        if self.house.0.is_none_or(|at| at.elapsed() >= SLOW) {
-            self.house = (Some(Instant::now()), of_house(house).await);
-        }
-        found.extend(self.house.1.iter().cloned());
+        self.machine.renew(|(_, before)| look_at_machine(places(house, &sights), before.clone())).await;
+        found.extend(self.machine.last.0.iter().cloned());
+        // What happens is told once.
+        self.machine.last.0.retain(|finding| !finding.subject.kind.manner().happens);
+        self.house.renew(|_| tokio::spawn(of_house(house.clone()))).await;
+        found.extend(self.house.last.iter().cloned());
         found
     }
 }
 
-impl Slow {
-    async fn look(&mut self, places: impl FnOnce() -> Places) {
-        if let Some(done) = self.looking.take_if(|looking| looking.is_finished()) {
-            if let Ok((found, before)) = done.await {
-                (self.found, self.before) = (found, before);
-            }
-            self.looked = Some(Instant::now());
-        }
-        if self.looking.is_none() && self.looked.is_none_or(|at| at.elapsed() >= SLOW) {
-            let (places, mut before) = (places(), self.before.clone());
-            self.looking = Some(tokio::task::spawn_blocking(move || {
-                let found = machine::look(&places, &mut before);
-                (found, before)
-            }));
-        }
-    }
+fn look_at_machine(places: Places, mut before: Before) -> JoinHandle<(Vec<Finding>, Before)> {
+    tokio::task::spawn_blocking(move || {
+        let found = machine::look(&places, &mut before);
+        (found, before)
+    })
 }
 
 fn places(house: &House, sights: &[Sight]) -> Places {
@@ -84,7 +86,8 @@ fn places(house: &House, sights: &[Sight]) -> Places {
 }
 
 /// What stands in the way of channels that are wanted. Nobody is told of a house that has nothing to do.
-async fn of_house(house: &House) -> Vec<Finding> {
+async fn of_house(house: Arc<House>) -> Vec<Finding> {
+    let house = &*house;
     let mut found = of_reload(house);
     found.extend(house.crowd.is_full().map(|most| {
         let words = format!("All {most} connections that the API may have are taken, so that viewers wait; raise LimitNOFILE and restart it with --full.");

@@ -29,10 +29,9 @@ pub use webhooks::{Webhook, of_environment};
 use crate::config::Config;
 use crate::error::Problem;
 use crate::supervisor::Handle;
-use book::{Book, Finding, What};
+use book::{Finding, What};
 use call::Caller;
-use file::{Folder, Remembered};
-use outbox::Outbox;
+use file::Folder;
 use serde::Serialize;
 use serde_json::Value;
 use state::Timestamp;
@@ -42,7 +41,7 @@ use state::seal::MasterKey;
 use state::secret::Secret;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
-use webhooks::{Kept, Origin, Shape, Written};
+use webhooks::{Origin, Shape, Written};
 
 /// Orders that wait for the watcher.
 const ORDERS: usize = 16;
@@ -117,20 +116,10 @@ pub struct Tried {
 
 /// Loads what is remembered. The watcher must be run.
 pub fn open(config: &Config, master: MasterKey) -> (Alerts, Watcher) {
-    let folder = Folder::of(&config.state_dir);
-    let mut troubles = Vec::new();
-    let remembered: Remembered = folder.load(&mut troubles);
-    let kept: Kept = folder.load(&mut troubles);
-    let settings = &config.alerts;
+    let (folder, settings) = (Folder::of(&config.state_dir), &config.alerts);
     let caller = Caller::new(config.tls_ca_file.as_deref(), settings.allow_private);
-    let now = crate::supervisor::seen::Now::read();
-    let book = Book::new(remembered.pages.clone(), settings.remind_every, now);
-    let outbox = Outbox::new(remembered.letters.clone(), now);
-    let shared = Shared::default();
-    let (orders, inbox) = mpsc::channel(ORDERS);
-    let mut watcher = Watcher::new(folder, master, caller.clone(), shared.clone(), inbox);
-    watcher.begin(remembered, kept, book, outbox, settings.webhooks.clone());
-    watcher.note(troubles);
+    let (shared, (orders, inbox)) = (Shared::default(), mpsc::channel(ORDERS));
+    let watcher = Watcher::open(folder, master, settings, caller.clone(), shared.clone(), inbox);
     (Alerts { shared, orders, caller }, watcher)
 }
 

@@ -7,6 +7,7 @@ use super::kind::{Kind, Severity};
 use super::outbox::{Failure, Outbox};
 use super::webhooks::{Kept, MOST, Origin, Sealed, Webhook, Written};
 use super::{Order, Shared, lock, shape};
+use crate::config::AlertSettings;
 use crate::error::Problem;
 use crate::supervisor::{backoff, seen::Now};
 use state::ids::Ulid;
@@ -54,54 +55,38 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(
+    /// Goes on with what is in the folder.
+    pub(super) fn open(
         folder: Folder,
         master: MasterKey,
+        settings: &AlertSettings,
         caller: Caller,
         shared: Shared,
         orders: mpsc::Receiver<Order>,
     ) -> Self {
-        let now = Now::read();
-        Self {
+        let (now, mut troubles) = (Now::read(), Vec::new());
+        let remembered: Remembered = folder.load(&mut troubles);
+        let kept = folder.load(&mut troubles);
+        let mut watcher = Self {
+            book: Book::new(remembered.pages.clone(), settings.remind_every, now),
+            outbox: Outbox::new(remembered.letters.clone(), now),
+            remembered,
+            kept,
+            implied: settings.webhooks.clone(),
+            on_disk: Changes::default(),
+            saving: None,
+            save_failed: None,
+            troubles: troubles.into_iter().map(broken).collect(),
             folder,
             master,
             caller,
             shared,
             orders,
             tries: JoinSet::new(),
-            remembered: Remembered::default(),
-            on_disk: Changes::default(),
-            saving: None,
-            save_failed: None,
-            kept: Kept::default(),
-            implied: Vec::new(),
-            book: Book::new(Default::default(), None, now),
-            outbox: Outbox::new(Default::default(), now),
-            troubles: Vec::new(),
-        }
-    }
-
-    /// Takes over what is remembered, and the webhooks of the environment.
-    pub(super) fn begin(
-        &mut self,
-        remembered: Remembered,
-        kept: Kept,
-        book: Book,
-        outbox: Outbox,
-        implied: Vec<Webhook>,
-    ) {
-        (self.remembered, self.kept, self.book, self.outbox) = (remembered, kept, book, outbox);
-        self.implied = implied;
-        self.know_webhooks();
-        self.show();
-    }
-
-    /// Files of our own that were broken.
-    pub(super) fn note(&mut self, troubles: Vec<String>) {
-        self.troubles.extend(troubles.into_iter().map(|words| {
-            let sentence = format!("A file was broken: {words}; look what it held.");
-            Finding::new(Kind::StateBroken, sentence).about(words)
-        }));
+        };
+        watcher.know_webhooks();
+        watcher.show();
+        watcher
     }
 
     /// Looks and delivers for as long as the controller lives. `look` gives what is wrong.
@@ -296,6 +281,12 @@ impl Watcher {
         shown.pages.clone_from(self.book.pages());
         shown.letters.clone_from(self.outbox.letters());
     }
+}
+
+/// A file of our own was broken.
+fn broken(words: String) -> Finding {
+    let sentence = format!("A file was broken: {words}; look what it held.");
+    Finding::new(Kind::StateBroken, sentence).about(words)
 }
 
 fn log(notice: &Notice) {

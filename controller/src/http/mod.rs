@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// What every handler may use.
 pub struct Desk {
     /// What the engines work with.
-    pub house: House,
+    pub house: Arc<House>,
     /// Opens everything.
     pub token: AdminToken,
     /// Recent HLS segments.
