@@ -13,6 +13,8 @@ pub mod kind;
 pub mod look;
 pub mod machine;
 pub mod outbox;
+#[cfg(test)]
+mod properties;
 pub mod shape;
 pub mod signature;
 pub mod watch;
