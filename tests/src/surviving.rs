@@ -55,12 +55,13 @@ fn disk_full() -> Result<String> {
 
     state.fill()?;
     hls.fill()?;
-    for kind in ["disk.low", "hls.unwritable"] {
+    for kind in ["disk.low", "hls.unwritable", "state.unsaved"] {
         open_alert(&controller, kind)?;
     }
     hook.wait_for("the word of the full disk", SOON, |said| said.body.contains("disk.low"))?;
     let refused = controller.post("/streams/stop", &json!({}))?;
-    ensure!(refused.status >= 500, "a stop that cannot be kept was answered {}", refused.text);
+    let named = refused.status == 503 && refused.text.contains("make room on the disk");
+    ensure!(named, "a stop that cannot be kept was answered {}", refused.text);
     let status = controller.status()?;
     ensure!(status["wish"] == "on" && status["air"]["is"] == "on", "{status:#}");
     controller.crash()?;

@@ -198,6 +198,30 @@ fn a_hook_over_tls_is_told_when_its_certificate_is_good() -> Result<()> {
 }
 
 #[test]
+fn files_that_are_broken_are_told_and_stop_nothing() -> Result<()> {
+    let hook = Hook::start()?;
+    let mut controller = plan(&format!("standard={}", hook.url("/alerts")))?.start()?;
+    let kept =
+        controller.post("/api/alerts/webhooks", &json!({"kind": "discord", "url": hook.url("/kept")}))?;
+    let id = kept.json()["id"].as_str().context("an id")?.to_owned();
+    controller.crash()?;
+    let state = controller.plan().state();
+    std::fs::write(state.join("channels/main/stream_state.json"), "{\"version\": 1, \"revi")?;
+    std::fs::write(state.join("alerts/alerts.json"), "[]")?;
+    std::fs::write(state.join("master.key"), "0123456789abcdef".repeat(4))?;
+    controller.come_back()?;
+    for words in ["stream_state.json", "alerts.json"] {
+        let told = |said: &Said| is("state.broken", "alert.opened")(said) && said.body.contains(words);
+        hook.wait_for(words, SOON, told)?;
+    }
+    // Its address cannot be opened with another key.
+    let told = |said: &Said| is("webhook.failing", "alert.opened")(said) && said.body.contains(&id);
+    hook.wait_for("the word of the webhook", SOON, told)?;
+    assert!(hook.said().iter().all(|said| said.path == "/alerts"), "{:#?}", hook.said());
+    Ok(())
+}
+
+#[test]
 fn the_dead_man_is_pinged_only_while_the_channel_is_on_the_air() -> Result<()> {
     let hook = Hook::start()?;
     let mut sink = Sink::start()?;
