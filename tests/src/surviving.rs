@@ -13,6 +13,8 @@ use crate::zoo;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(90);
@@ -55,6 +57,7 @@ fn disk_full() -> Result<String> {
 
     state.fill()?;
     hls.fill()?;
+    use_up_the_page(&controller)?;
     for kind in ["disk.low", "hls.unwritable", "state.unsaved"] {
         open_alert(&controller, kind)?;
     }
@@ -69,6 +72,10 @@ fn disk_full() -> Result<String> {
     let accepted = |status: &Value| seen(status, "one")["accepted_bytes"].as_u64().unwrap_or(0);
     let during = controller.wait_until("the worker is heard again", SOON, |s| s["air"]["is"] == "on")?;
 
+    program::wait_for("an event that cannot be kept", SOON, || {
+        Ok(controller.plan().log().contains("events cannot be kept").then_some(()))
+    })?;
+    let at_mend = kept_events(&controller)?;
     state.clear()?;
     hls.clear()?;
     controller.wait_until("HLS is written again", SOON, |status| {
@@ -78,8 +85,19 @@ fn disk_full() -> Result<String> {
     let after = controller.status()?;
     ensure!(before["run"]["id"] == after["run"]["id"], "another worker: {after:#}");
     ensure!(seen(&after, "one")["reconnects"] == 0 && sink.count("publish")? == 1, "{after:#}");
-    let events = kept_events(&controller)?;
-    Ok(format!("one publish, 0 reconnects, {events} events without a gap"))
+    let more = || Ok(Some(kept_events(&controller)?).filter(|events| *events > at_mend + 2));
+    let events = program::wait_for("more events on the disk", SOON, more)?;
+    Ok(format!(
+        "one publish, 0 reconnects, {events} events without a gap, {at_mend} of them from before the end of the outage"
+    ))
+}
+
+/// Takes what is left of the last page of the events, so that the next one needs another; blank lines are no events.
+fn use_up_the_page(controller: &Controller) -> Result<()> {
+    let path = controller.plan().state().join("channels/main/events.jsonl");
+    let mut file = File::options().append(true).open(path).context("open the events")?;
+    let left = 4096 - file.metadata()?.len() % 4096;
+    file.write_all(&vec![b'\n'; usize::try_from(left)?]).context("use up the page")
 }
 
 fn open_alert(controller: &Controller, kind: &str) -> Result<Value> {

@@ -3,6 +3,7 @@
 
 use super::socket::Line;
 use crate::config::Config;
+use crate::crowd::Seldom;
 use state::ids::{ChannelId, Ulid};
 use state::rotate;
 use state::wire::{Event, ToWorker};
@@ -12,6 +13,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Name of the file.
@@ -26,6 +28,9 @@ const KEPT: u32 = 3;
 /// Most events on their way to the disk.
 const WAITING: usize = 1024;
 
+/// Events that a disk refused are tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// An event on its way to the disk, and whom to tell when it is there.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -37,20 +42,17 @@ pub(super) struct Entry {
 /// Starts the journal. It writes what it gets until the sender is gone.
 pub(super) fn open(config: Arc<Config>) -> mpsc::Sender<Entry> {
     let (sender, inbox) = mpsc::channel(WAITING);
-    tokio::spawn(write_all(config, inbox));
+    tokio::spawn(write_all(move |channel: &ChannelId| config.channel_dir(channel), inbox));
     sender
 }
 
-async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Entry>) {
+async fn write_all(folder_of: impl Fn(&ChannelId) -> PathBuf, mut inbox: mpsc::Receiver<Entry>) {
     let mut last: BTreeMap<ChannelId, Mark> = BTreeMap::new();
-    let mut entries = Vec::new();
-    while inbox.recv_many(&mut entries, WAITING).await > 0 {
-        let mut by_channel: BTreeMap<ChannelId, Vec<Entry>> = BTreeMap::new();
-        for entry in entries.drain(..) {
-            by_channel.entry(entry.channel.clone()).or_default().push(entry);
-        }
-        for (channel, entries) in by_channel {
-            let folder = config.channel_dir(&channel);
+    let mut waiting: BTreeMap<ChannelId, Vec<Entry>> = BTreeMap::new();
+    let mut troubles = Seldom::default();
+    while take_more(&mut inbox, &mut waiting).await {
+        for (channel, entries) in std::mem::take(&mut waiting) {
+            let folder = folder_of(&channel);
             let events: Vec<Event> = entries.iter().map(|entry| entry.event.clone()).collect();
             let before = last.remove(&channel);
             let kept = crate::off_thread(move || keep(&folder, &events, before)).await;
@@ -59,11 +61,44 @@ async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Entry>) {
                     acknowledge(&entries);
                     last.extend(mark.map(|mark| (channel, mark)));
                 }
-                // Not acknowledged: the worker keeps them and says them again on its next call.
-                Err(error) => tracing::error!(channel.id = %channel, %error, "events cannot be kept"),
+                // Not acknowledged, and tried again before anything that comes after: a later event in the file
+                // would say that these are there.
+                Err(error) => {
+                    if troubles.may() {
+                        tracing::error!(channel.id = %channel, %error, "events cannot be kept");
+                    }
+                    waiting.insert(channel, entries);
+                }
             }
         }
     }
+}
+
+/// Waits for events; not for long while others are to be tried again. When too many wait, no more are taken: the
+/// supervisor then hangs up, and the worker says them again later.
+async fn take_more(inbox: &mut mpsc::Receiver<Entry>, waiting: &mut BTreeMap<ChannelId, Vec<Entry>>) -> bool {
+    let mut entries = Vec::new();
+    let count: usize = waiting.values().map(Vec::len).sum();
+    let open = match count {
+        0 => inbox.recv_many(&mut entries, WAITING).await > 0,
+        1..WAITING => {
+            tokio::time::sleep(AGAIN).await;
+            while entries.len() < WAITING - count
+                && let Ok(entry) = inbox.try_recv()
+            {
+                entries.push(entry);
+            }
+            !inbox.is_closed()
+        }
+        _ => {
+            tokio::time::sleep(AGAIN).await;
+            !inbox.is_closed()
+        }
+    };
+    for entry in entries {
+        waiting.entry(entry.channel.clone()).or_default().push(entry);
+    }
+    open
 }
 
 /// The newest event of every run is enough, and only its own line is told.
@@ -167,6 +202,30 @@ mod tests {
         keep(folder.path(), &[event("b", 1)], None).unwrap();
         let seqs: Vec<_> = kept(folder.path()).into_iter().map(|(_, seq)| seq).collect();
         assert_eq!(seqs, [1, 2, 3, 4, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refuses_is_kept_before_what_comes_after_and_acknowledged_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("main");
+        let (sender, inbox) = mpsc::channel(WAITING);
+        let (out, mut told) = mpsc::channel(16);
+        let say = |seq| {
+            let line = Line::to(1, out.clone());
+            sender.try_send(Entry { channel: ChannelId::main(), event: event("a", seq), line }).unwrap();
+        };
+        let of = path.clone();
+        let writing = tokio::spawn(write_all(move |_: &ChannelId| of.clone(), inbox));
+        say(1);
+        say(2);
+        assert!(tokio::time::timeout(Duration::from_millis(200), told.recv()).await.is_err(), "not kept yet");
+        fs::create_dir(&path).unwrap();
+        say(3);
+        let all = async { while !matches!(told.recv().await, Some(ToWorker::Ack { seq: 3 })) {} };
+        tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
+        let seqs: Vec<_> = kept(&path).into_iter().map(|(_, seq)| seq).collect();
+        assert_eq!(seqs, [1, 2, 3]);
+        writing.abort();
     }
 
     #[test]
