@@ -14,7 +14,7 @@ case "${1:-}" in
   *) die "unknown argument $1; see --help" ;;
 esac
 
-need_packages ca-certificates curl jq openssl perl procps shellcheck fonts-dejavu-core systemd \
+need_packages ca-certificates curl jq openssl perl procps shellcheck fonts-dejavu-core systemd libfaketime \
   nginx libnginx-mod-rtmp libnginx-mod-stream chromium
 need_ffmpeg
 need_rust

@@ -13,7 +13,9 @@
 //! At the end the workers go first and the API last, so that viewers are served what was still written. A reload
 //! ends nothing: requests under way are answered, and the next program goes on in this process.
 
+use crate::alerts::{self, Watcher, look::Looker};
 use crate::config::{Config, LogFormat};
+use crate::crowd::Crowd;
 use crate::engines::House;
 use crate::engines::analytics::as_run;
 use crate::engines::distribution::{rotation, trial};
@@ -70,13 +72,14 @@ async fn live(config: Arc<Config>, successor: Successor) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let doors = Doors::open(&config)?;
     let notifier = Notifier::of_this_process();
-    let (desk, supervisor, preparer) = furnish(config, &doors).await?;
+    let (desk, supervisor, preparer, watcher) = furnish(config, &doors).await?;
     let prepare = desk.house.prepare.clone();
     let handle = desk.house.supervisor.clone();
     tell(&desk, &doors).await?;
     let mut workers = tokio::spawn(supervisor.run());
     let preparing = tokio::spawn(preparer.run());
     let rotating = tokio::spawn(rotation::run(desk.house.clone()));
+    watch(&desk, watcher);
     let mut api = Api::open(&doors, &desk)?;
     let (address, version) = (doors.http.local_addr()?, env!("CARGO_PKG_VERSION"));
     tracing::info!(%address, version, program = %successor.program().display(), "listening");
@@ -130,7 +133,10 @@ impl Api {
         let listener = TcpListener::from_std(doors.http.try_clone()?)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let routes = router::router(desk.clone());
-        let task = tokio::spawn(serve::serve(listener, routes, async move { drop(stopped.await) }));
+        let desk = desk.clone();
+        let task = tokio::spawn(async move {
+            serve::serve(listener, routes, &desk.house.crowd, async move { drop(stopped.await) }).await;
+        });
         Ok(Self { stop, task })
     }
 
@@ -169,8 +175,18 @@ async fn keep_alive(notifier: Notifier, handle: Handle) {
     }
 }
 
+/// Begins to look for what is wrong. Both tasks end with the process, at any moment.
+fn watch(desk: &Shared, watcher: Watcher) {
+    let (house, mut looker) = (desk.house.clone(), Looker::default());
+    tokio::spawn(watcher.run(async move || looker.look(&house).await));
+    desk.house.alerts.ping(&desk.house.config, &desk.house.supervisor);
+}
+
 /// Makes everything that a request can ask for.
-async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, Supervisor, Preparer)> {
+async fn furnish(
+    config: Arc<Config>,
+    doors: &Doors,
+) -> anyhow::Result<(Shared, Supervisor, Preparer, Watcher)> {
     let token = AdminToken::load_or_make(&config.state_dir)?;
     let keyring = Arc::new(Keyring::new(machine::master_key(&config)?, &config));
     let wishes = Arc::new(Wishes::load(&config)?);
@@ -187,6 +203,7 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
     let media = media::start(&config, library.clone(), wishes.clone(), handle.clone())?;
     let (preparer, prepare) =
         prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone(), media.clone())?;
+    let (alerts, watcher) = alerts::open(&config, machine::master_key(&config)?);
     let house = House {
         config,
         wishes,
@@ -197,6 +214,8 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
         supervisor: handle,
         prepare,
         trials: tokio::sync::Semaphore::new(trial::MOST),
+        alerts,
+        crowd: Crowd::of_this_process(),
         started: Instant::now(),
         exports: Arc::new(Semaphore::new(as_run::MOST_AT_ONCE)),
         checkup: Checkup::default(),
@@ -206,6 +225,7 @@ async fn furnish(config: Arc<Config>, doors: &Doors) -> anyhow::Result<(Shared, 
         Arc::new(Desk { house: Arc::new(house), token, segments: Segments::new(MOST) }),
         supervisor,
         preparer,
+        watcher,
     ))
 }
 

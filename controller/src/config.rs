@@ -2,8 +2,10 @@
 //!
 //! Nothing here touches the disk except for credential files, and nothing else reads the environment.
 
+mod alerts;
 mod help;
 
+pub use alerts::AlertSettings;
 pub use help::HELP;
 
 use state::channel::ingest_url_problem;
@@ -83,6 +85,8 @@ pub struct Config {
     pub log_level: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Who is told of what is wrong.
+    pub alerts: AlertSettings,
     /// What an operator should know but need not act on.
     pub notices: Vec<String>,
 }
@@ -157,6 +161,7 @@ impl Config {
             },
             log_level: read.log_level(),
             log_format: read.log_format(),
+            alerts: read.alerts(),
             notices: read.notices(storage.provider),
             storage,
         };
@@ -363,7 +368,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn read(set: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    pub(super) fn read(set: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         let set: BTreeMap<String, String> =
             set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let variable = |name: &str| Ok(set.get(name).cloned());

@@ -113,9 +113,21 @@ impl From<state::store::StoreError> for Problem {
                 "conflict",
                 "the channel's configuration was changed on disk by someone else; restart the controller to take it in",
             ),
+            state::store::StoreError::Io { ref source, .. } if is_full(source) => {
+                tracing::error!(error = %error, "a change cannot be saved");
+                Self::unavailable(format!(
+                    "nothing was changed, because it cannot be saved: {source}; make room on the disk of STATE_DIR"
+                ))
+            }
             state::store::StoreError::Io { .. } => Self::internal(&error),
         }
     }
+}
+
+/// The disk takes nothing more.
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 #[cfg(test)]
@@ -134,6 +146,18 @@ mod tests {
                 "errors": [{"pointer": "/media/0", "detail": "is not in the media folder"}],
             })
         );
+    }
+
+    #[test]
+    fn a_full_disk_is_named_and_other_trouble_is_not() {
+        let failed = |kind: std::io::ErrorKind| {
+            let (path, source) = ("/x/stream_config.json".into(), kind.into());
+            Problem::from(state::store::StoreError::Io { path, source })
+        };
+        let full = failed(std::io::ErrorKind::StorageFull);
+        assert_eq!(full.status, 503);
+        assert!(full.detail.contains("make room") && !full.detail.contains("/x/"), "{full:?}");
+        assert_eq!(failed(std::io::ErrorKind::PermissionDenied).status, 500);
     }
 
     #[test]

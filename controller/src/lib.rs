@@ -2,8 +2,10 @@
 //!
 //! `http → engines → supervisor → wishes`; nothing calls the other way.
 
+pub mod alerts;
 pub mod app;
 pub mod config;
+pub mod crowd;
 pub mod engines;
 pub mod error;
 pub mod ffmpeg;

@@ -101,7 +101,8 @@ impl MasterKey {
 
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-fn base64url(bytes: &[u8]) -> String {
+/// base64url without padding (RFC 4648 section 5).
+pub fn base64url(bytes: &[u8]) -> String {
     let letters = bytes.chunks(3).flat_map(|chunk| {
         let at = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
         let bits = at(0) << 16 | at(1) << 8 | at(2);
@@ -110,7 +111,8 @@ fn base64url(bytes: &[u8]) -> String {
     letters.collect()
 }
 
-fn from_base64url(text: &str) -> Option<Vec<u8>> {
+/// Reads base64url without padding; `None` when a letter is none of it.
+pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     for chunk in text.as_bytes().chunks(4) {
         let mut bits = 0u32;

@@ -37,6 +37,13 @@ stream-controller: keeps live channels on the air. Configured by environment var
                        how loud prepared files become, -31 to -5 (-14)
   PREPARE_PEAK_DBTP    and their highest true peak, -9 to -1 (-1)
   PREPARE_PART_SECONDS an interrupted preparation loses at most this much of a file, 2 to 3600 (60)
+  ALERT_WEBHOOKS       who is told of what is wrong: standard=, discord=, telegram= or ntfy= and an address,
+                       separated by commas (none)
+  ALERT_WEBHOOK_SECRET signs what standard ones are told: whsec_ and base64
+  ALERT_ALLOW_PRIVATE  1 lets webhooks and the ping be in a private network or without TLS (0)
+  ALERT_REMINDER_HOURS who does nothing is reminded after so many hours, 0 to 720; 0 is never (12)
+  DEADMAN_URL          fetched while all wanted channels are on the air, so that somebody notices when it is not
+  DEADMAN_SECONDS      how often, 1 to 86400 (60)
   LOG_LEVEL            trace, debug, info, warn, error (info)
   LOG_FORMAT           text or json (text)
 

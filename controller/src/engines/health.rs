@@ -4,6 +4,7 @@ use super::House;
 use crate::supervisor::air::Is;
 use serde::Serialize;
 use state::channel::StreamConfig;
+use state::ids::{ChannelId, DestinationId};
 use state::phase::Wish;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ pub async fn health(house: &House) -> Health {
     problems.extend(house.wishes.alerts().iter().cloned());
     problems.extend(house.reload_failed.lock().unwrap_or_else(PoisonError::into_inner).clone());
     problems.extend(sights.iter().flat_map(|sight| sight.alerts.clone()));
+    problems.extend(house.alerts.of_machine());
     let dark = sights.iter().filter(|sight| sight.air.is == Is::Dark);
     problems.extend(dark.map(|sight| format!("channel {} is dark: {}", sight.state.id, sight.air.because)));
     Health {
@@ -65,8 +67,20 @@ pub async fn health(house: &House) -> Health {
     }
 }
 
-/// What stands in the way of going on the air: programs and media.
+/// What stands in the way of going on the air: programs, media and keys.
 pub async fn missing(house: &House) -> Vec<String> {
+    let mut missing = programs(house);
+    missing.extend(media_problem(house).await);
+    missing.extend(house.media.alert());
+    let left_out = left_out(house).into_iter();
+    missing.extend(
+        left_out.map(|(id, destination, why)| format!("channel {id}, destination {destination}: {why}")),
+    );
+    missing
+}
+
+/// Programs that cannot be used.
+pub fn programs(house: &House) -> Vec<String> {
     let mut missing = house.briefing.tools().problems;
     if !house.config.worker.is_file() {
         missing.push(format!(
@@ -74,28 +88,31 @@ pub async fn missing(house: &House) -> Vec<String> {
             house.config.worker.display()
         ));
     }
-    missing.extend(media_problem(house).await);
-    missing.extend(house.media.alert());
-    for wish in house.wishes.all() {
-        let enabled = house.keyring.of(&wish).into_iter().filter(|wanted| wanted.shown.enabled);
-        let closed = enabled.filter_map(|wanted| {
-            Some((wanted.shown.id.clone(), house.keyring.spec(&wish.id, &wanted).err()?))
-        });
-        missing.extend(closed.map(|(id, error)| format!("channel {}, destination {id}: {error}", wish.id)));
-        missing.extend(shared(house, &wish));
-    }
     missing
 }
 
+/// Destinations that are not sent to, and why: their key cannot be opened, or another one has it.
+pub fn left_out(house: &House) -> Vec<(ChannelId, DestinationId, String)> {
+    let mut left_out = Vec::new();
+    for wish in house.wishes.all() {
+        let enabled = house.keyring.of(&wish).into_iter().filter(|wanted| wanted.shown.enabled);
+        let closed = enabled.filter_map(|wanted| {
+            let error = house.keyring.spec(&wish.id, &wanted).err()?;
+            Some((wish.id.clone(), wanted.shown.id, error.to_string()))
+        });
+        left_out.extend(closed);
+        left_out.extend(shared(house, &wish));
+    }
+    left_out
+}
+
 /// Destinations that are left out because another wanted channel sends to the same place with the same key.
-fn shared(house: &House, wish: &StreamConfig) -> Vec<String> {
+fn shared(house: &House, wish: &StreamConfig) -> Vec<(ChannelId, DestinationId, String)> {
     if wish.wish == Wish::Off {
         return Vec::new();
     }
-    let taken = house.keyring.taken(wish, &house.wishes.all());
-    let words =
-        |(id, by)| format!("channel {}, destination {id}: left out, channel {by} uses the same key", wish.id);
-    taken.into_iter().map(words).collect()
+    let taken = house.keyring.taken(wish, &house.wishes.all()).into_iter();
+    taken.map(|(id, by)| (wish.id.clone(), id, format!("left out, channel {by} uses the same key"))).collect()
 }
 
 /// What is good to know but may well be meant so.
@@ -113,7 +130,8 @@ pub fn notices(house: &House) -> Vec<String> {
     notices
 }
 
-async fn media_problem(house: &House) -> Option<String> {
+/// Why the media cannot be listed, or that there are none, as of a moment ago.
+pub async fn media_problem(house: &House) -> Option<String> {
     let known = |checkup: &Checkup| checkup.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((at, problem)) = known(&house.checkup)
         && at.elapsed() < LOOK_EVERY

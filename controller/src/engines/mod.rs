@@ -6,7 +6,9 @@ pub(crate) mod fields;
 pub mod health;
 pub mod stream;
 
+use crate::alerts::Alerts;
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::error::Problem;
 use crate::media::Media;
 use crate::media::library::Library;
@@ -40,6 +42,10 @@ pub struct House {
     pub prepare: prepare::Handle,
     /// Hands out the turns of trying a destination.
     pub trials: tokio::sync::Semaphore,
+    /// What is wrong, and who is told.
+    pub alerts: Alerts,
+    /// Room for connections.
+    pub crowd: Crowd,
     /// When the controller started.
     pub started: Instant,
     /// Why the program that should have taken our place could not.

@@ -1,6 +1,7 @@
 //! The only room that knows axum: routes, extractors, headers. A handler takes the request apart, makes one call
 //! into an engine, and answers.
 
+mod alerts;
 mod auth;
 mod channel_truth;
 mod channels;

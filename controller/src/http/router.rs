@@ -1,14 +1,14 @@
 //! All routes on one screen, and what every request goes through.
 
 use super::{
-    Shared, auth, channel_truth, channels, destinations, frame, health, hls, media_cache, media_prepare,
-    streams_start, streams_status, streams_stop,
+    Shared, alerts, auth, channel_truth, channels, destinations, frame, health, hls, media_cache,
+    media_prepare, streams_start, streams_status, streams_stop,
 };
 use axum::Router;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, RANGE};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -35,6 +35,11 @@ pub fn router(desk: Shared) -> Router {
         .route("/api/channels/{channel}/destinations/{destination}/test", post(destinations::test))
         .route("/api/media/prepare", get(media_prepare::list).post(media_prepare::ask))
         .route("/api/media/cache", get(media_cache::cache))
+        .route("/api/alerts", get(alerts::list))
+        .route("/api/alerts/webhooks", get(alerts::webhooks).post(alerts::add))
+        .route("/api/alerts/webhooks/{id}", delete(alerts::remove))
+        .route("/api/alerts/dead-letters", get(alerts::dead_letters))
+        .route("/api/alerts/test", post(alerts::test))
         .route_layer(from_fn_with_state(desk.clone(), auth::require_token));
     let api = Router::new().route("/health", get(health::health)).merge(for_admins);
     let api = match api_cors(&desk.house.config.cors_origins) {

@@ -1,6 +1,7 @@
 //! Connections: taking them, reading HTTP/1.1 from them, and ending them well. Also answers what is not HTTP at
 //! all, which never reaches a route.
 
+use crate::crowd::{Crowd, Seldom};
 use crate::error::Problem;
 use anyhow::Context;
 use axum::Router;
@@ -42,13 +43,14 @@ pub fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     open().with_context(|| format!("cannot listen on {address}; choose another with CONTROLLER_BIND"))
 }
 
-/// Serves until `stop` is ready, and then lets requests under way finish.
-pub async fn serve(listener: TcpListener, routes: Router, stop: impl Future<Output = ()>) {
+/// Serves until `stop` is ready, and then lets requests under way finish. Who finds no place waits at the door.
+pub async fn serve(listener: TcpListener, routes: Router, crowd: &Crowd, stop: impl Future<Output = ()>) {
     let connections = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
+    let mut troubles = Seldom::default();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (place, accepted) = tokio::select! {
+            accepted = async { (crowd.place().await, listener.accept().await) } => accepted,
             () = &mut stop => break,
         };
         match accepted {
@@ -63,11 +65,13 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: impl Future<Outp
                     );
                 let connection = connections.watch(connection);
                 // How a client's connection ends is its own business.
-                tokio::spawn(async move { drop(connection.await) });
+                tokio::spawn(async move { drop((connection.await, place)) });
             }
             Err(error) if is_theirs(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "connections cannot be taken");
+                if troubles.may() {
+                    tracing::error!(%error, "connections cannot be taken");
+                }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }

@@ -125,6 +125,10 @@ fn by_hls(hls: Option<&HlsSeen>, now: Timestamp) -> Result<String, String> {
     }
     match hls.last_segment_at {
         None => Err("no HLS segment has been written yet".to_owned()),
+        // A time to come was told by a clock that was set back since: it says nothing about now.
+        Some(at) if at.as_second() - now.as_second() > HLS_FRESH_S => {
+            Err("no HLS segment has been written since the clock was set".to_owned())
+        }
         Some(at) if now.as_second() - at.as_second() > HLS_FRESH_S => {
             Err(format!("no HLS segment has been written for {} s", now.as_second() - at.as_second()))
         }
@@ -179,6 +183,7 @@ mod tests {
             (beat(Nothing, &[Live], None), Is::Dark),
             (beat(Programme, &[], Some(6)), Is::On),
             (beat(Programme, &[], Some(4)), Is::Dark),
+            (beat(Programme, &[], Some(3620)), Is::Dark),
             (beat(Programme, &[], None), Is::Dark),
         ];
         for (beat, expected) in cases {

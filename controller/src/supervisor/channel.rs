@@ -260,7 +260,7 @@ impl Channel {
 
     fn healthy(&mut self, now: Now) -> bool {
         let last = self.state.last_health_check.map_or(i64::MIN, |at| at.as_second());
-        let due = now.wall.as_second().saturating_sub(last) >= HEALTH_EVERY_S;
+        let due = now.wall.as_second().saturating_sub(last).saturating_abs() >= HEALTH_EVERY_S;
         if due {
             self.state.last_health_check = Some(now.wall);
         }
@@ -306,6 +306,9 @@ impl Channel {
             alive: matches!(self.life, Life::Running(_)),
             air: self.air.clone(),
             alerts: self.alerts_now(),
+            broken_files: self.alerts.clone(),
+            save_failed: self.save_failed.clone(),
+            held_by_unknown: matches!(self.life, Life::Held { alerted: true, .. }),
             totals: None,
         }
     }

@@ -5,6 +5,7 @@ use super::acts::put_over;
 use super::books::Shelf;
 use super::socket::Line;
 use crate::config::Config;
+use crate::crowd::Seldom;
 use crate::records::events::{ASIDE, FILE, Kept, LONGEST};
 use crate::records::runs;
 use state::ids::{ChannelId, Ulid};
@@ -18,11 +19,15 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Most events on their way to the disk.
 const WAITING: usize = 1024;
+
+/// Events that a disk refused are tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Something on its way to the disk.
 #[derive(Debug)]
@@ -49,23 +54,24 @@ pub(super) struct Entry {
 /// Starts the journal. It writes what it gets until the sender is gone.
 pub(super) fn open(config: Arc<Config>) -> (mpsc::Sender<Keep>, JoinHandle<()>) {
     let (sender, inbox) = mpsc::channel(WAITING);
-    (sender, tokio::spawn(write_all(config, inbox)))
+    let folder_of = move |channel: &ChannelId| config.channel_dir(channel);
+    (sender, tokio::spawn(write_all(folder_of, inbox)))
 }
 
-async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Keep>) {
+async fn write_all(folder_of: impl Fn(&ChannelId) -> PathBuf, mut inbox: mpsc::Receiver<Keep>) {
     let mut last: BTreeMap<ChannelId, Mark> = BTreeMap::new();
-    let mut waiting = Vec::new();
-    while inbox.recv_many(&mut waiting, WAITING).await > 0 {
-        let mut by_channel: BTreeMap<ChannelId, Vec<Entry>> = BTreeMap::new();
-        for keep in waiting.drain(..) {
+    let mut waiting: BTreeMap<ChannelId, Vec<Entry>> = BTreeMap::new();
+    let mut troubles = Seldom::default();
+    while let Some(more) = take_more(&mut inbox, &waiting).await {
+        for keep in more {
             match keep {
-                Keep::Event(entry) => by_channel.entry(entry.channel.clone()).or_default().push(entry),
-                Keep::Run(channel, run) => note_run(&config, &channel, *run).await,
-                Keep::Totals(totals, shelf) => put_totals(&config, *totals, &shelf).await,
+                Keep::Event(entry) => waiting.entry(entry.channel.clone()).or_default().push(entry),
+                Keep::Run(channel, run) => note_run(folder_of(&channel), channel, *run).await,
+                Keep::Totals(totals, shelf) => put_totals(folder_of(&totals.id), *totals, &shelf).await,
             }
         }
-        for (channel, entries) in by_channel {
-            let folder = config.channel_dir(&channel);
+        for (channel, entries) in std::mem::take(&mut waiting) {
+            let folder = folder_of(&channel);
             let events: Vec<Kept> = entries.iter().map(Kept::of).collect();
             let before = last.remove(&channel);
             let kept = crate::off_thread(move || keep(&folder, &events, before)).await;
@@ -74,11 +80,37 @@ async fn write_all(config: Arc<Config>, mut inbox: mpsc::Receiver<Keep>) {
                     acknowledge(&entries);
                     last.extend(mark.map(|mark| (channel, mark)));
                 }
-                // Not acknowledged: the worker keeps them and says them again on its next call.
-                Err(error) => tracing::error!(channel.id = %channel, %error, "events cannot be kept"),
+                // Not acknowledged, and tried again before anything that comes after: a later event in the file
+                // would say that these are there.
+                Err(error) => {
+                    if troubles.may() {
+                        tracing::error!(channel.id = %channel, %error, "events cannot be kept");
+                    }
+                    waiting.insert(channel, entries);
+                }
             }
         }
     }
+}
+
+/// Waits for more to keep, and not for long while events are to be tried again; `None` when nobody will say more. When
+/// too many wait, no more are taken: the supervisor then hangs up, and the worker says them again later.
+async fn take_more(
+    inbox: &mut mpsc::Receiver<Keep>,
+    waiting: &BTreeMap<ChannelId, Vec<Entry>>,
+) -> Option<Vec<Keep>> {
+    let mut more = Vec::new();
+    let count: usize = waiting.values().map(Vec::len).sum();
+    if count == 0 {
+        return (inbox.recv_many(&mut more, WAITING).await > 0).then_some(more);
+    }
+    tokio::time::sleep(AGAIN).await;
+    while more.len() + count < WAITING
+        && let Ok(keep) = inbox.try_recv()
+    {
+        more.push(keep);
+    }
+    (!more.is_empty() || !inbox.is_closed()).then_some(more)
 }
 
 /// The newest event of every run is enough, and only its own line is told.
@@ -92,8 +124,8 @@ fn acknowledge(entries: &[Entry]) {
 }
 
 /// What cannot be written here is written with the next change, or by the next controller.
-async fn note_run(config: &Config, channel: &ChannelId, run: RunKept) {
-    let (folder, id) = (config.channel_dir(channel), channel.clone());
+async fn note_run(folder: PathBuf, channel: ChannelId, run: RunKept) {
+    let id = channel.clone();
     let noted = crate::off_thread(move || runs::note(&folder, id, run)).await;
     match noted {
         Ok(alerts) => alerts.iter().for_each(|alert| tracing::error!(channel.id = %channel, "{alert}")),
@@ -110,8 +142,8 @@ impl Kept {
 }
 
 /// What cannot be written is an alert, and is tried again with the next change.
-async fn put_totals(config: &Config, totals: Totals, shelf: &Shelf) {
-    let (id, folder) = (totals.id.clone(), config.channel_dir(&totals.id));
+async fn put_totals(folder: PathBuf, totals: Totals, shelf: &Shelf) {
+    let id = totals.id.clone();
     let totals = Totals { revision: shelf.revision(), ..totals };
     match crate::off_thread(move || put_over(&folder, totals)).await {
         Ok(saved) => shelf.kept(saved),
@@ -228,6 +260,30 @@ mod tests {
         keep(folder.path(), &[event("b", 1)], None).unwrap();
         let seqs: Vec<_> = kept(folder.path()).into_iter().map(|(_, seq)| seq).collect();
         assert_eq!(seqs, [1, 2, 3, 4, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refuses_is_kept_before_what_comes_after_and_acknowledged_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("main");
+        let (sender, inbox) = mpsc::channel(WAITING);
+        let (out, mut told) = mpsc::channel(16);
+        let say = |seq| {
+            let (Kept { event, session }, line) = (event("a", seq), Some(Line::to(1, out.clone())));
+            sender.try_send(Keep::Event(Entry { channel: ChannelId::main(), event, session, line })).unwrap();
+        };
+        let of = path.clone();
+        let writing = tokio::spawn(write_all(move |_: &ChannelId| of.clone(), inbox));
+        say(1);
+        say(2);
+        assert!(tokio::time::timeout(Duration::from_millis(200), told.recv()).await.is_err(), "not kept yet");
+        fs::create_dir(&path).unwrap();
+        say(3);
+        let all = async { while !matches!(told.recv().await, Some(ToWorker::Ack { seq: 3 })) {} };
+        tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
+        let seqs: Vec<_> = kept(&path).into_iter().map(|(_, seq)| seq).collect();
+        assert_eq!(seqs, [1, 2, 3]);
+        writing.abort();
     }
 
     #[test]

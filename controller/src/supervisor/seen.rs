@@ -168,6 +168,29 @@ pub struct Sight {
     pub air: Air,
     /// What someone must know: broken files, failures in a row.
     pub alerts: Vec<String>,
+    /// Files of the channel that were broken and put aside, in words.
+    pub broken_files: Vec<String>,
+    /// Why the state is not on disk, while that is so.
+    pub save_failed: Option<String>,
+    /// Somebody of whom nothing is known holds the channel's lock and does not call.
+    pub held_by_unknown: bool,
     /// Times that are on the disk; they never go back.
     pub totals: Option<Arc<Totals>>,
+}
+
+impl Sight {
+    /// A channel of which only this is known: nothing lives, and nothing is wrong.
+    pub fn of(state: StreamState, air: Air) -> Self {
+        Self {
+            state,
+            beat: None,
+            alive: false,
+            air,
+            alerts: Vec::new(),
+            broken_files: Vec::new(),
+            save_failed: None,
+            held_by_unknown: false,
+            totals: None,
+        }
+    }
 }

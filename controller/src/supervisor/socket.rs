@@ -30,6 +30,12 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// A line of a test.
+    #[cfg(test)]
+    pub(crate) fn to(id: u64, out: mpsc::Sender<ToWorker>) -> Self {
+        Self { id, out }
+    }
+
     /// Sends, unless the worker has stopped listening.
     pub(crate) async fn send(&self, words: ToWorker) -> bool {
         self.out.send_timeout(words, PATIENCE).await.is_ok()

@@ -4,6 +4,7 @@
 use super::program;
 use crate::media::run;
 use anyhow::{Context, Result};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -21,12 +22,22 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it on two free ports: RTMP and RTMPS.
     pub fn start() -> Result<Self> {
+        Self::start_before(None)
+    }
+
+    /// The same, with another server behind the TLS front.
+    pub fn in_front_of(server: SocketAddr) -> Result<Self> {
+        Self::start_before(Some(server))
+    }
+
+    fn start_before(server: Option<SocketAddr>) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for nginx")?;
         let (plain, tls) = (program::free_port()?, program::free_port()?);
         std::fs::create_dir(folder.path().join("recordings")).context("make a folder for recordings")?;
         certify(folder.path())?;
         let config = folder.path().join("nginx.conf");
-        std::fs::write(&config, configuration(folder.path(), plain, tls)).context("write nginx.conf")?;
+        std::fs::write(&config, configuration(folder.path(), plain, tls, server))
+            .context("write nginx.conf")?;
         let mut command = Command::new(nginx_program());
         command.args(["-e", "stderr", "-c"]).arg(config).stdin(Stdio::null()).stderr(Stdio::null());
         let child =
@@ -52,6 +63,11 @@ impl Nginx {
     /// The same over TLS.
     pub fn tls_url(&self) -> String {
         format!("rtmps://localhost:{}/live", self.tls)
+    }
+
+    /// Host and port of the TLS front.
+    pub fn tls_address(&self) -> String {
+        format!("localhost:{}", self.tls)
     }
 
     /// The certificate of the private authority, in PEM.
@@ -89,8 +105,9 @@ fn nginx_program() -> &'static str {
     if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" }
 }
 
-fn configuration(folder: &Path, plain: u16, tls: u16) -> String {
+fn configuration(folder: &Path, plain: u16, tls: u16, server: Option<SocketAddr>) -> String {
     let folder = folder.display();
+    let behind = server.unwrap_or(SocketAddr::from(([127, 0, 0, 1], plain)));
     // Modules are looked up beside nginx's own prefix; one process, so that it ends as one.
     format!(
         "load_module modules/ngx_rtmp_module.so;\n\
@@ -99,7 +116,7 @@ fn configuration(folder: &Path, plain: u16, tls: u16) -> String {
          events {{ worker_connections 128; }}\n\
          rtmp {{ access_log off; server {{ listen 127.0.0.1:{plain}; chunk_size 4096; ping 10s; ping_timeout 10s;\n\
            application live {{ live on; record all; record_unique on; record_path {folder}/recordings; }} }} }}\n\
-         stream {{ server {{ listen 127.0.0.1:{tls} ssl; proxy_pass 127.0.0.1:{plain};\n\
+         stream {{ server {{ listen 127.0.0.1:{tls} ssl; proxy_pass {behind};\n\
            ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key; }} }}\n"
     )
 }

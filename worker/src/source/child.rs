@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
@@ -116,7 +117,10 @@ pub async fn answer(mut command: Command, deadline: Duration, most: usize) -> Re
     };
     match status {
         Ok(status) if status.success() => Ok(printed),
-        Ok(_) => Err(last_line(&said).unwrap_or_else(|| "ffprobe failed without a word".to_owned())),
+        Ok(status) => {
+            let words = killed(status).or_else(|| last_line(&said));
+            Err(words.unwrap_or_else(|| "ffprobe failed without a word".to_owned()))
+        }
         Err(error) => Err(format!("ffprobe cannot be waited for: {error}")),
     }
 }
@@ -205,6 +209,13 @@ pub async fn listen(stderr: ChildStderr, key: String) -> Said {
     said
 }
 
+/// That a child was killed. Nobody here kills one at work, so somebody else did: mostly the kernel, for want of memory.
+pub fn killed(status: ExitStatus) -> Option<String> {
+    let signal = status.signal()?;
+    let why = if signal == libc::SIGKILL { ", perhaps because memory ran out" } else { "" };
+    Some(format!("its reader was killed by signal {signal}{why}"))
+}
+
 /// Ends a child: a polite signal, at most `grace`, then the hard one. It is reaped when this returns.
 pub async fn end(mut child: Child, grace: Duration) {
     if let Some(pid) =
@@ -253,6 +264,14 @@ mod tests {
             String::from_utf8(answer(command, Duration::from_secs(5), 4096).await.unwrap()).unwrap();
         assert!(printed.contains("LC_ALL=C") && printed.ends_with("0\n0\n"), "{printed}");
         assert!(!printed.contains("HOME") && !printed.contains("CARGO"), "{printed}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_is_killed_says_by_what() {
+        let mut killed = command(Path::new("/bin/sh"), &[]);
+        killed.args(["-c", "echo words >&2; kill -9 $$"]);
+        let error = answer(killed, Duration::from_secs(5), 10).await.unwrap_err();
+        assert!(error.contains("killed by signal 9, perhaps because memory ran out"), "{error}");
     }
 
     #[tokio::test]

@@ -334,6 +334,10 @@ fn widen(stdout: &ChildStdout) {
     let _ = rustix::pipe::fcntl_setpipe_size(stdout, 256 * 1024);
 }
 
+fn silent() -> String {
+    "FFmpeg failed without a word".to_owned()
+}
+
 async fn conclude(stopped: &Stopped, mut child: Child, said: tokio::task::JoinHandle<Said>) -> End {
     // The pipe is closed by now: a child that still writes ends by itself, one that reads is told to.
     let status = match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
@@ -347,7 +351,9 @@ async fn conclude(stopped: &Stopped, mut child: Child, said: tokio::task::JoinHa
     match (stopped, status) {
         (Stopped::Broken(why), _) => End::Broken(why.clone()),
         (_, Some(status)) if status.success() => End::Complete,
-        (_, Some(_)) => End::Broken(said.last().unwrap_or_else(|| "FFmpeg failed without a word".to_owned())),
+        (_, Some(status)) => {
+            End::Broken(child::killed(status).or_else(|| said.last()).unwrap_or_else(silent))
+        }
         (_, None) => left(),
     }
 }

@@ -83,7 +83,7 @@ mod tests {
         let mut state = StreamState::new(ChannelId::main());
         state.phase = phase;
         let air = Air { is: Is::Off, since: state::now(), because: String::new() };
-        Sight { state, beat: None, alive, air, alerts: Vec::new(), totals: None }
+        Sight { alive, ..Sight::of(state, air) }
     }
 
     #[test]

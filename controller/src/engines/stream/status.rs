@@ -1,6 +1,7 @@
 //! The status of a channel as everybody sees it. Wish, sight and confirmation stay three things, addresses are
 //! masked, and no key gets in here.
 
+use crate::alerts::Alert;
 use crate::engines::analytics::shown::{self as analytics, ChannelTimes};
 use crate::engines::distribution::shown::{self as distribution, DestinationShown};
 use crate::engines::{House, unknown_channel};
@@ -58,6 +59,8 @@ pub struct Status {
     counts: Counts,
     /// Sums over all runs.
     totals: Option<ChannelTimes>,
+    /// What is wrong with it now and was told.
+    alerts: Vec<Alert>,
     /// What the copies on this machine were good for; null where media are files.
     cache: Option<media::Counts>,
 }
@@ -106,19 +109,13 @@ pub fn status(house: &House, channel: &ChannelId) -> Result<Status, Problem> {
     let sight = house.supervisor.sight(channel).unwrap_or_else(|| unseen(&wish));
     let cache = house.media.of(channel);
     let destinations = distribution::all(&wish, &house.keyring, Some(&sight));
-    Ok(Status { cache, ..shown(wish, destinations, sight, state::now()) })
+    let alerts = house.alerts.of(channel);
+    Ok(Status { cache, alerts, ..shown(wish, destinations, sight, state::now()) })
 }
 
 fn unseen(wish: &StreamConfig) -> Sight {
     let air = Air { is: Is::Off, since: state::now(), because: String::new() };
-    Sight {
-        state: StreamState::new(wish.id.clone()),
-        beat: None,
-        alive: false,
-        air,
-        alerts: Vec::new(),
-        totals: None,
-    }
+    Sight::of(StreamState::new(wish.id.clone()), air)
 }
 
 fn shown(wish: StreamConfig, destinations: Vec<DestinationShown>, sight: Sight, now: Timestamp) -> Status {
@@ -158,6 +155,7 @@ fn shown(wish: StreamConfig, destinations: Vec<DestinationShown>, sight: Sight, 
         failed_items: beat.map(|beat| beat.failed_items.clone()).unwrap_or_default(),
         counts: beat.map(|beat| beat.counts).unwrap_or_default(),
         totals: sight.totals.as_deref().map(analytics::channel),
+        alerts: Vec::new(),
         cache: None,
     }
 }
