@@ -54,6 +54,8 @@ pub enum Moment {
     Due(i64),
     /// Everything has been played.
     Finished,
+    /// The item has been played to its end, and the next one is somebody else's.
+    GaveWay,
 }
 
 /// What happened, for events and logs.
@@ -74,6 +76,8 @@ pub struct Air {
     on: On,
     slate: Option<Arc<Slate>>,
     skip: bool,
+    /// Another worker waits for the next boundary.
+    gives_way: bool,
     /// Silence was sent because the item had nothing and there was no slate.
     starved: bool,
     happened: Vec<Happened>,
@@ -83,7 +87,15 @@ impl Air {
     /// Nothing on the air yet, in this profile.
     pub fn new(profile: &Profile) -> Self {
         let group = Group::new(profile);
-        Self { group, on: On::Nothing, slate: None, skip: false, starved: false, happened: Vec::new() }
+        Self {
+            group,
+            on: On::Nothing,
+            slate: None,
+            skip: false,
+            gives_way: false,
+            starved: false,
+            happened: Vec::new(),
+        }
     }
 
     /// The slate is there from now on.
@@ -101,6 +113,17 @@ impl Air {
         self.skip = matches!(self.on, On::Item(_));
     }
 
+    /// Ends with the item on the air: the next one is somebody else's.
+    pub fn give_way(&mut self) {
+        self.gives_way = true;
+    }
+
+    /// Whether somebody else may go on here: nothing waits to be continued, and something follows.
+    fn is_free(&self, programme: &Programme) -> bool {
+        let between = matches!(self.on, On::Nothing | On::Slate { paused: None, .. });
+        self.gives_way && between && programme.next_cursor().is_some()
+    }
+
     /// Whether the next item should be opened: nothing more will be read of the one on the air.
     pub fn needs_next(&self) -> bool {
         match &self.on {
@@ -114,6 +137,9 @@ impl Air {
         self.come_back(until, programme);
         if matches!(self.on, On::Slate { paused: None, .. }) && programme.is_finished() {
             return Moment::Finished;
+        }
+        if self.is_free(programme) {
+            return Moment::GaveWay;
         }
         let moment = self.send(until, programme, out);
         if let Some(feed) = self.group.on_air() {
@@ -129,6 +155,15 @@ impl Air {
         for _ in 0..MOST_SWITCHES {
             match self.group.advance(until, out) {
                 Advance::Reached(at) => return Moment::Due(at),
+                Advance::Ended(due) if self.gives_way && programme.next_cursor().is_some() => {
+                    if due > until {
+                        return Moment::Due(due);
+                    }
+                    // The sound that belongs to the last picture.
+                    self.group.advance(self.group.end_ms(), out);
+                    self.end_item(programme);
+                    return Moment::GaveWay;
+                }
                 Advance::Ended(due) => {
                     if self.put_next_on(programme) {
                         continue;

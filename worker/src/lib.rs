@@ -15,3 +15,4 @@ pub mod retry;
 pub mod session;
 pub mod source;
 pub mod splice;
+pub mod takeover;

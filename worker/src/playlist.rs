@@ -31,6 +31,14 @@ impl Playlist {
         Self { items, coming: None, generation, at: found.unwrap_or(0), looped, failed_in_a_row: 0 }
     }
 
+    /// Goes to the cursor's item; false where it is not in this round.
+    pub fn go_to(&mut self, cursor: &Cursor) -> bool {
+        let found = self.items.iter().position(|i| i.id == cursor.item && i.key == cursor.key);
+        self.at = found.unwrap_or(self.at);
+        self.failed_in_a_row = 0;
+        found.is_some()
+    }
+
     /// The items of this round.
     pub fn items(&self) -> &[ItemSpec] {
         &self.items

@@ -12,7 +12,8 @@ use crate::source::child::Tools;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::source::slate::Slate;
-use state::wire::{ToController, ToWorker, WorkerSpec};
+use crate::takeover::{NoTurn, Takeover};
+use state::wire::{Cursor, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,6 +28,10 @@ const CHILDREN_DEADLINE: Duration = Duration::from_secs(10);
 /// Until a slate that could not be made is tried again.
 const SLATE_RETRY: Duration = Duration::from_secs(30);
 
+/// How long a worker that takes over waits for a destination before its time begins: pictures that are sent before
+/// anybody listens may be lost.
+const HEARD_WITHIN: Duration = Duration::from_millis(1500);
+
 /// What the session's own tasks bring back.
 #[derive(Debug)]
 pub enum Event {
@@ -36,15 +41,21 @@ pub enum Event {
     Opened(Box<Result<Opened, String>>),
     /// The slate was made or could not be.
     Slate(Result<Box<Slate>, String>),
+    /// The worker before has gone, and said where to go on; or it never will.
+    Turn(Result<Cursor, NoTurn>),
 }
 
 /// How a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// Somebody asked for it.
     Stopped,
     /// The playlist was played to its end and does not loop.
     PlaylistOver,
+    /// It gave way to another worker, which goes on here.
+    GaveWay(Cursor),
+    /// It was to take over, and there was nothing to be taken over.
+    NoTurn(String),
 }
 
 /// The line to the controller; both ends are idle when the worker runs by hand.
@@ -64,6 +75,7 @@ struct Session {
     up: mpsc::Sender<ToController>,
     changed: Arc<Notify>,
     stage: Stage,
+    turn: Turn,
     /// When the slate may be asked for; `None` once it is there or on its way.
     slate_due: Option<Instant>,
     next_look: Instant,
@@ -78,24 +90,39 @@ enum Stage {
     Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace> },
 }
 
-/// Plays until it is told to stop or the playlist is over. Call it on the worker's main thread.
+/// Whether this worker may send.
+enum Turn {
+    /// Another worker plays the channel.
+    Awaited,
+    /// It has gone a moment ago, and until then somebody has to listen.
+    Come(Instant),
+    /// It is ours.
+    Ours,
+    /// It will not come.
+    Never(String),
+}
+
+/// Plays until it is told to stop or the playlist is over, after its turn has come if it takes over. Call it on the
+/// worker's main thread.
 ///
 /// # Errors
 /// When signals cannot be listened to.
-pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
+pub async fn run(spec: WorkerSpec, line: Line, takeover: Option<Takeover>) -> anyhow::Result<Ended> {
     let Line { up, mut down } = line;
     let changed = Arc::new(Notify::new());
     let (alive, mut all_children) = mpsc::channel(1);
     let (events, mut from_tasks) = mpsc::channel(16);
     let opener = opener(&spec, alive).await;
-    let mut session = Session::new(spec, opener, events, up, Arc::clone(&changed));
+    let turn = if takeover.is_some() { Turn::Awaited } else { Turn::Ours };
+    let mut session = Session::new(spec, opener, events, up, Arc::clone(&changed), turn);
+    takeover.into_iter().for_each(|takeover| session.await_turn(takeover));
     let mut signals = Signals::new()?;
     let mut beat = interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
         let look = session.next_look;
         tokio::select! {
-            () = sleep_until(look) => if session.look() { break Ended::PlaylistOver },
+            () = sleep_until(look) => if let Some(ended) = session.look() { break ended },
             Some(event) = from_tasks.recv() => session.take(event),
             order = down.recv(), if !down.is_closed() => match order {
                 Some(order) => if session.obey(order) { break Ended::Stopped },
@@ -107,6 +134,7 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
         }
     };
     tracing::info!(?ended, "the session ends");
+    session.beat();
     session.end().await;
     if timeout(CHILDREN_DEADLINE, all_children.recv()).await.is_err() {
         tracing::error!("a source did not end in time");
@@ -149,8 +177,12 @@ impl Session {
         events: mpsc::Sender<Event>,
         up: mpsc::Sender<ToController>,
         changed: Arc<Notify>,
+        turn: Turn,
     ) -> Self {
-        let outputs = Outputs::connect(&spec, Arc::clone(&changed));
+        let outputs = match turn {
+            Turn::Ours => Outputs::connect(&spec, Arc::clone(&changed)),
+            _ => Outputs::none(Arc::clone(&changed)),
+        };
         let mut search = spec.items.clone();
         if let Some(cursor) = &spec.cursor
             && let Some(at) = search.iter().position(|i| i.id == cursor.item)
@@ -171,6 +203,7 @@ impl Session {
             up,
             changed,
             stage: Stage::Searching,
+            turn,
             slate_due: Some(Instant::now()),
             next_look: Instant::now(),
             next_ms: 0,
@@ -191,8 +224,36 @@ impl Session {
                 tracing::error!(reason = %why, "there is no slate; FFmpeg must be able to encode H.264 (libx264)");
                 self.slate_due = Some(Instant::now() + SLATE_RETRY);
             }
+            Event::Turn(Ok(cursor)) => self.take_over(cursor),
+            Event::Turn(Err(why)) => self.turn = Turn::Never(why.to_string()),
         }
         self.next_look = Instant::now();
+    }
+
+    fn await_turn(&self, takeover: Takeover) {
+        let events = self.events.clone();
+        tokio::spawn(async move { events.send(Event::Turn(takeover.wait().await)).await });
+    }
+
+    /// The outputs are ours now. What is opened is what comes next, unless the worker before went another way.
+    fn take_over(&mut self, cursor: Cursor) {
+        tracing::info!(item.key = %cursor.key, "the channel is taken over");
+        self.turn = Turn::Come(Instant::now() + HEARD_WITHIN);
+        self.outputs = Outputs::connect(&self.spec, Arc::clone(&self.changed));
+        if let Stage::Playing { programme, .. } = &mut self.stage {
+            programme.begin_with(&cursor);
+        }
+        self.spec.cursor = Some(cursor);
+    }
+
+    /// Whether time may begin.
+    fn may_begin(&mut self, now: Instant) -> bool {
+        if let Turn::Come(until) = self.turn
+            && (until <= now || self.outputs.is_heard())
+        {
+            self.turn = Turn::Ours;
+        }
+        matches!(self.turn, Turn::Ours)
     }
 
     fn begin(&mut self, found: Found) {
@@ -217,28 +278,33 @@ impl Session {
         }
     }
 
-    /// One look at the clock: open what is needed, send what is due. True when everything has been played.
-    fn look(&mut self) -> bool {
+    /// One look at the clock: open what is needed, send what is due. Gives how it ended when nothing is left to do.
+    fn look(&mut self) -> Option<Ended> {
         let now = Instant::now();
+        if let Turn::Never(why) = &self.turn {
+            return Some(Ended::NoTurn(why.clone()));
+        }
+        let may_begin = self.may_begin(now);
         let Stage::Playing { air, programme, pace } = &mut self.stage else {
             self.next_look = now + Duration::from_millis(250);
-            return false;
+            return None;
         };
         programme.plan(air.needs_next(), now);
         if let Some(after) = programme.question(now) {
             let _ = self.up.try_send(ToController::WantItems { after });
         }
-        if pace.is_none() && air.can_begin(programme) {
+        if pace.is_none() && may_begin && air.can_begin(programme) {
             *pace = Some(Pace::start(now));
             self.outputs.begin(state::now());
         }
         let Some(pace) = pace else {
-            self.next_look = now + Duration::from_millis(250);
+            let soon = if matches!(self.turn, Turn::Come(_)) { 20 } else { 250 };
+            self.next_look = now + Duration::from_millis(soon);
             let nothing_to_wait_for = programme.is_finished();
             if programme.trouble().is_some() {
                 self.ask_for_slate();
             }
-            return nothing_to_wait_for;
+            return nothing_to_wait_for.then_some(Ended::PlaylistOver);
         };
         if let Some(late) = pace.forgive(now, self.next_ms) {
             tracing::warn!(late_ms = late, "the worker was held up; it goes on from where it stood");
@@ -255,13 +321,18 @@ impl Session {
                 self.next_ms = at;
                 pace.wake(now, at)
             }
-            Moment::Finished => now,
+            Moment::Finished | Moment::GaveWay => now,
+        };
+        let ended = match moment {
+            Moment::Due(_) => None,
+            Moment::Finished => Some(Ended::PlaylistOver),
+            Moment::GaveWay => programme.next_cursor().map(Ended::GaveWay),
         };
         let happened = air.happened();
         if !happened.is_empty() {
             self.note(happened);
         }
-        moment == Moment::Finished
+        ended
     }
 
     fn note(&mut self, happened: Vec<Happened>) {
@@ -301,6 +372,7 @@ impl Session {
             (ToWorker::Items { generation, items }, Stage::Playing { programme, .. }) => {
                 programme.offer(generation, items);
             }
+            (ToWorker::GiveWay, Stage::Playing { air, .. }) => air.give_way(),
             (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
             (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
             (order, _) => tracing::warn!(?order, "an order does not fit here"),

@@ -48,7 +48,7 @@ impl Supervisor {
             return;
         }
         let run = Ulid::new(now.wall);
-        let started = spawn::worker(&self.config, id, &run);
+        let started = spawn::worker(&self.config, id, &run, false);
         let policy = self.wishes.get(id).map(|wish| wish.restart).unwrap_or_default();
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.attempt(now);
@@ -160,6 +160,9 @@ impl Supervisor {
     pub(super) async fn exited(&mut self, id: &ChannelId, run: &Ulid, code: Option<i32>, now: Now) {
         let Some(wish) = self.wishes.get(id) else { return };
         let Some(channel) = self.channels.get_mut(id) else { return };
+        if channel.handover.successor_of(run).is_some() {
+            return channel.successor_gone(code, now);
+        }
         let Some(ending) = channel.run(run).map(|run| run.ending.map(|ending| ending.why)) else { return };
         let last = LastWords::of(&self.config.state_dir.join("run"), id, run);
         let code = code.or(last.as_ref().map(|last| last.exit_code));
@@ -167,8 +170,9 @@ impl Supervisor {
             channel.log.last_line().map(|line| state::mask::line(&line, &self.briefing.secrets(&wish)));
         let words = exit_words(code, line);
         channel.gone(code, words.clone());
-        let finished = last.map_or(code == Some(0), |last| last.finished) && !wish.looped;
-        match verdict(wish.wish, ending, finished) {
+        let finished = last.as_ref().map_or(code == Some(0), |last| last.finished) && !wish.looped;
+        let next = last.and_then(|last| last.next);
+        match verdict(wish.wish, ending, finished, next.is_some()) {
             Verdict::AsAsked => {
                 tracing::info!(channel.id = %id, run.id = %run, code, "worker ended as asked");
                 channel.happen(Happening::Ended, now);
@@ -181,6 +185,11 @@ impl Supervisor {
                 channel.happen(Happening::Ended, now);
                 channel.over();
                 self.switch_off(id).await;
+            }
+            Verdict::GaveWay => {
+                channel.gave_way(next, now);
+                let by = channel.state.run.as_ref().map(|run| tracing::field::display(&run.id));
+                tracing::info!(channel.id = %id, run.id = %run, by, "the worker gave way");
             }
             Verdict::Crashed => {
                 channel.state.failed_run.clone_from(&channel.state.run);

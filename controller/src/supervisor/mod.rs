@@ -8,8 +8,10 @@ pub mod backoff;
 pub mod brief;
 mod channel;
 pub mod greeting;
+mod handover;
 mod journal;
 pub mod process;
+mod program;
 #[cfg(test)]
 mod properties;
 pub mod reconcile;
@@ -61,6 +63,8 @@ pub(crate) enum Event {
     HungUp { channel: ChannelId, line: u64 },
     /// A worker's process ended.
     Exited { channel: ChannelId, run: Ulid, code: Option<i32> },
+    /// Whether a worker that was left to us runs another program than the one that is installed.
+    Compared { channel: ChannelId, run: Ulid, another: bool },
     /// Someone asks whether this loop turns.
     Pulse { done: oneshot::Sender<()> },
     /// The controller ends, and the workers with it. Said twice: now.
@@ -191,7 +195,7 @@ impl Supervisor {
             self.switch_off(&id).await;
         }
         self.settle_all().await;
-        while !(self.leaving && self.channels.values().all(|c| c.life == Life::None)) {
+        while !(self.leaving && self.channels.values().all(Channel::is_over)) {
             let wake = self.wake_at();
             // Events first: an exit that is already in the inbox must not look like a silence.
             let event = tokio::select! {
@@ -228,6 +232,9 @@ impl Supervisor {
             if let Life::Running(run) = &mut channel.life {
                 run.heard = now;
             }
+            if let Some(successor) = &mut channel.handover.successor {
+                successor.run.heard = now;
+            }
         }
     }
 
@@ -238,6 +245,8 @@ impl Supervisor {
                 if let (Ask::Start, Some(known)) = (ask, self.channels.get_mut(&channel)) {
                     known.start_afresh();
                 }
+                // It was told the old wish.
+                self.dismiss_successor(&channel, "the wish may have changed");
                 self.settle(&channel).await;
                 let _ = done.send(());
             }
@@ -252,6 +261,11 @@ impl Supervisor {
                     run.reach(Stage::Briefed, now.mono);
                 }
             }
+            Event::Compared { channel, run, another } => {
+                if let Some(known) = self.channels.get_mut(&channel) {
+                    known.compared(&run, another);
+                }
+            }
             Event::Pulse { done } => {
                 let _ = done.send(());
             }
@@ -262,6 +276,9 @@ impl Supervisor {
             Event::HungUp { channel, line } => {
                 if let Some(known) = self.channels.get_mut(&channel) {
                     known.line.take_if(|own| own.id == line);
+                    if let Some(successor) = &mut known.handover.successor {
+                        successor.line.take_if(|own| own.id == line);
+                    }
                 }
             }
             Event::Exited { channel, run, code } => {
@@ -278,6 +295,7 @@ impl Supervisor {
 
     /// Makes one channel what it should be, as far as that can be done now.
     async fn settle(&mut self, id: &ChannelId) {
+        self.hand_over(id, Now::read()).await;
         // Each action changes what is seen, so that a few rounds reach the end; the bound keeps a mistake small.
         for _ in 0..8 {
             self.forgive_silence();
@@ -362,6 +380,9 @@ impl Supervisor {
         if last.as_ref().is_some_and(|last| last.finished) && wish.as_ref().is_some_and(|wish| !wish.looped) {
             self.finished.push(id);
             channel.over();
+        }
+        if let Some(next) = last.as_ref().and_then(|last| last.next.clone()) {
+            channel.state.cursor = Some(next);
         }
         channel.found_none(last.map(|last| last.words), now);
         channel.bound_wait(&wish.map(|wish| wish.restart).unwrap_or_default(), now);

@@ -8,7 +8,7 @@ use crate::media::Tag;
 use hls::Hls;
 use rtmp::Destination;
 use state::Timestamp;
-use state::wire::{DestinationSeen, HlsSeen, HlsSpec, WorkerSpec};
+use state::wire::{DestinationSeen, DestinationState, HlsSeen, HlsSpec, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -37,6 +37,18 @@ impl Outputs {
         let destinations = spec.destinations.iter().map(start).collect();
         let hls = spec.hls.clone().map_or(HlsOutput::Unwanted, |hls| HlsOutput::Waiting(hls, spec.epoch));
         Outputs { destinations, hls, changed }
+    }
+
+    /// No output at all: another worker has them.
+    pub fn none(changed: Arc<Notify>) -> Outputs {
+        Outputs { destinations: Vec::new(), hls: HlsOutput::Unwanted, changed }
+    }
+
+    /// Whether a destination takes media, or there is none to wait for.
+    pub fn is_heard(&self) -> bool {
+        let taken =
+            |d: &Destination| matches!(d.seen().state, DestinationState::Sending | DestinationState::Live);
+        self.destinations.is_empty() || self.destinations.iter().any(taken)
     }
 
     /// Channel time 0 is `anchor`.
