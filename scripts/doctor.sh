@@ -15,23 +15,11 @@ Reads /etc/stream-controller/env in an installation (run it as root), .env in a 
 TEXT
 }
 
-offline=''
-for argument in "$@"; do
-  case $argument in
-    --offline) offline=yes ;;
-    --process) as_process=yes ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+offline=''
+options --offline --process -- "$@"
 
 failed=0
 warned=0

@@ -15,24 +15,12 @@ upgrade. Starts the controller where it does not run.
 TEXT
 }
 
-full=''
-pass=()
-for argument in "$@"; do
-  case $argument in
-    --process) as_process=yes pass=(--process) ;;
-    --full) full=yes ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+full=''
+options --full --process -- "$@"
+pass=(${process:+--process})
 need_tools curl jq
 here=$(dirname "$0")
 

@@ -18,31 +18,12 @@ target/systemd-test/rootfs.
 TEXT
 }
 
-from=''
-keep=''
-while [ $# -gt 0 ]; do
-  case $1 in
-    --from)
-      [[ ${2:-} == /* ]] || { echo "test_systemd.sh: --from needs an absolute path" >&2; exit 2; }
-      from=$2
-      shift 2
-      ;;
-    --keep)
-      keep=yes
-      shift
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/needs.sh
 . "$(dirname "$0")/needs.sh"
+
+from=''
+keep=''
+options --from=path --keep -- "$@"
 cd "$root_folder"
 
 began=$SECONDS
@@ -246,13 +227,16 @@ reboot() {
   boot
   [ "$before" = on ]
 }
+# upgrade PROGRAM: the same program with one byte more is another one.
 upgrade() {
-  # The same program with one byte more is another one.
-  inside sh -c 'mkdir -p /new && cp /programs/stream-controller /programs/stream-worker /new/ && echo >>/new/stream-controller'
-  inside /work/scripts/install.sh --from /new --no-packages 2>/dev/null && runs_what_is_installed
+  inside sh -c "mkdir -p /new && cp -u /programs/stream-controller /programs/stream-worker /new/ && echo >>/new/$1"
+  inside /work/scripts/install.sh --from /new --no-packages 2>/dev/null && wait_for 40 runs_what_is_installed
 }
-roll_back() { inside "$scripts/rollback.sh" && runs_what_is_installed; }
-runs_what_is_installed() { inside sh -c "cmp /proc/$(property MainPID)/exe /opt/stream-controller/bin/stream-controller"; }
+roll_back() { inside "$scripts/rollback.sh" && wait_for 40 runs_what_is_installed; }
+# The controller and, from the end of an item on, the worker.
+runs_what_is_installed() {
+  inside sh -c "cd /opt/stream-controller/bin && cmp -s /proc/$(property MainPID)/exe stream-controller && cmp -s /proc/$(worker_pid)/exe stream-worker"
+}
 
 # --- the test ----------------------------------------------------------------------------------------------------
 
@@ -312,8 +296,9 @@ try "controller kill -9" kept 1500 kill_controller
 try "controller hangs (watchdog)" kept 1500 hang_controller
 try "FFmpeg killed as for memory" kept 3000 kill_ffmpeg
 try "worker killed as for memory" back 6000 kill_worker
-try "install.sh upgrades" kept 1500 upgrade
-try "rollback.sh" kept 1500 roll_back
+try "install.sh, another controller" kept 1500 upgrade stream-controller
+try "install.sh, another worker" back 2000 upgrade stream-worker
+try "rollback.sh to the worker before" back 2000 roll_back
 try "stop.sh, start.sh" back 15000 stop_and_start
 try "systemctl restart" back 15000 inside systemctl restart "$unit"
 try "controller kill -9, stop.sh, start" back 15000 crash_and_stop
