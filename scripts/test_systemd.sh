@@ -57,9 +57,10 @@ make_rootfs() {
   if [ -z "$codename" ] || [ -z "$sources" ]; then die "only Debian and Ubuntu can make the test machine"; fi
   [ "$(cat "$rootfs.is" 2>/dev/null)" = "$codename $packages" ] && return
   step "making a $codename machine (once)"
-  rm -rf "$rootfs" "$rootfs.is"
+  # One that was broken off may have /proc and /dev in it still.
+  rm -rf --one-file-system "$rootfs" "$rootfs.is"
   # Documentation is left out and nothing is synced: this machine does not have to survive a power failure.
-  mmdebstrap --quiet --variant=minbase --include="$packages" --dpkgopt=force-unsafe-io \
+  unshare --mount mmdebstrap --quiet --variant=minbase --include="$packages" --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Acquire::Languages "none"' \
     "$codename" "$rootfs" - <<<"$sources" || die "mmdebstrap could not make the machine"
@@ -144,7 +145,7 @@ inside_kill() { inside kill "-$1" "$2"; }
 
 rows=()
 failures=0
-settle=3
+settle=2
 
 # try NAME kept|back LIMIT_MS COMMAND...: does it, waits until the channel is on the air again, judges what the sink saw.
 try() {

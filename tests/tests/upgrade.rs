@@ -17,29 +17,28 @@ use std::time::Duration;
 
 const ROUND: Duration = Duration::from_secs(60);
 
-/// Long enough for a worker to be started and ready before the end of one, on a slow machine too.
-fn clips() -> [Animal; 2] {
+/// Two items of this length.
+fn clips(seconds: f64) -> [Animal; 2] {
     [("01-first.mp4", 1), ("02-second.mp4", 2)]
-        .map(|(file, item)| Animal::new(Clip::plain(file, item).lasting(9.0)))
+        .map(|(file, item)| Animal::new(Clip::plain(file, item).lasting(seconds)))
 }
 
 /// Puts a worker program where the controller looks for it, as an installation does: another file under the name.
-fn install(program: &Path, more: &[u8]) -> Result<()> {
-    let mut bytes = std::fs::read(built("stream-worker")?)?;
-    // What comes after the end of a program changes nothing but the file.
-    bytes.extend_from_slice(more);
+/// What comes after the end of a program changes nothing but the file.
+fn install(program: &Path, from: &Path, more: &[u8]) -> Result<()> {
+    let bytes = [std::fs::read(from)?, more.to_vec()].concat();
     let half = program.with_extension("new");
     std::fs::write(&half, bytes)?;
     std::fs::set_permissions(&half, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     std::fs::rename(half, program).context("install a worker")
 }
 
-fn on_air(nginx: &Nginx, sink: &Sink) -> Result<Controller> {
+fn on_air(nginx: &Nginx, sink: &Sink, seconds: f64) -> Result<Controller> {
     let plan = Plan::new()?;
     let program = plan.root().join("stream-worker");
-    install(&program, b"")?;
+    install(&program, &built("stream-worker")?, b"")?;
     let plan = plan.with("WORKER_PATH", &program);
-    zoo::put_into(&plan.media(), &clips())?;
+    zoo::put_into(&plan.media(), &clips(seconds))?;
     let controller = plan.start()?;
     let both = [destination("nginx", &nginx.url(), "one-key"), destination("sink", &sink.url(), "other-key")];
     controller.go_on_air(&start(&both))?;
@@ -75,15 +74,15 @@ fn gap(sink: &Sink) -> Result<u64> {
 }
 
 /// Every picture of every item, the seam included: none is missing and none is shown twice.
-fn assert_no_picture_lost(nginx: &Nginx) -> Result<()> {
+fn assert_no_picture_lost(nginx: &Nginx, seconds: f64) -> Result<()> {
     let recordings = nginx.recordings()?;
     let [before, after] = recordings.as_slice() else { anyhow::bail!("two publishes: {recordings:?}") };
     let before = Recording::read(before)?;
     let whole = runs(&before).len();
-    let played: Vec<Animal> = clips().into_iter().cycle().take(whole).collect();
+    let played: Vec<Animal> = clips(seconds).into_iter().cycle().take(whole).collect();
     let verdict = judge(&before, &played, &Limits::default());
     assert!(verdict.problems.is_empty(), "before the change\n{verdict}");
-    let following: Vec<Animal> = clips().into_iter().cycle().skip(whole).take(2).collect();
+    let following: Vec<Animal> = clips(seconds).into_iter().cycle().skip(whole).take(2).collect();
     let verdict = judge_loop(Recording::read(after)?, &following, 1, &Limits::default());
     assert!(verdict.problems.is_empty(), "after the change\n{verdict}");
     Ok(())
@@ -92,16 +91,16 @@ fn assert_no_picture_lost(nginx: &Nginx) -> Result<()> {
 #[test]
 fn a_new_worker_takes_over_between_two_items() -> Result<()> {
     let (nginx, sink) = (Nginx::start()?, Sink::start()?);
-    let mut controller = on_air(&nginx, &sink)?;
+    let mut controller = on_air(&nginx, &sink, 6.0)?;
     let first = controller.status()?;
     wait_for("the first segment", ROUND, || playlist(&controller, &first))?;
     let (_, media, _) = playlist(&controller, &first)?.context("a playlist")?;
 
     // The same program again, and a reload: nobody has to go.
-    let program = controller.plan().root().join("stream-worker");
-    install(&program, b"")?;
+    let (program, worker) = (controller.plan().root().join("stream-worker"), built("stream-worker")?);
+    install(&program, &worker, b"")?;
     controller.reload()?;
-    install(&program, b"\n")?;
+    install(&program, &worker, b"\n")?;
     controller.reload()?;
     let another = |s: &Value| s["run"]["id"] != first["run"]["id"];
     let second = controller.wait_until("the next worker", ROUND, |s| another(s) && are_live(s))?;
@@ -123,8 +122,39 @@ fn a_new_worker_takes_over_between_two_items() -> Result<()> {
     // Two seconds on a machine that has nothing else to do.
     assert!(gap(&sink)? < 10_000, "{} ms", gap(&sink)?);
     assert_eq!((nginx.publishes(), sink.count("publish")?), (2, 2));
-    assert_no_picture_lost(&nginx)?;
+    assert_no_picture_lost(&nginx, 6.0)?;
     let log = controller.plan().log();
     assert!(!log.contains("ERROR") && log.contains("gave way"), "{log}");
+    Ok(())
+}
+
+/// Items that are over before a worker has started: what it has opened is not what comes next, and is put away.
+#[test]
+fn where_items_are_short_no_picture_is_lost_either() -> Result<()> {
+    let (nginx, sink) = (Nginx::start()?, Sink::start()?);
+    let mut controller = on_air(&nginx, &sink, 1.0)?;
+    let first = controller.status()?["run"]["id"].clone();
+    install(&controller.plan().root().join("stream-worker"), &built("stream-worker")?, b"\n")?;
+    controller.reload()?;
+    controller.wait_until("the next worker", ROUND, |s| s["run"]["id"] != first && are_live(s))?;
+    controller.wait_until("some boundaries", ROUND, |s| s["counts"]["boundaries"].as_u64() >= Some(3))?;
+    controller.go_off_air()?;
+    println!("nothing arrived for {} ms", gap(&sink)?);
+    assert_no_picture_lost(&nginx, 1.0)
+}
+
+#[test]
+fn a_worker_program_that_does_not_work_takes_nobody_off_the_air() -> Result<()> {
+    let (nginx, sink) = (Nginx::start()?, Sink::start()?);
+    let mut controller = on_air(&nginx, &sink, 6.0)?;
+    let first = controller.status()?["run"]["id"].clone();
+    install(&controller.plan().root().join("stream-worker"), Path::new("/bin/false"), b"")?;
+    controller.reload()?;
+    let failed = || Ok(controller.plan().log().contains("handover_failed").then_some(()));
+    wait_for("word of the failure", ROUND, failed)?;
+    let status = controller.status()?;
+    assert_eq!((&status["run"]["id"], &status["restart_count"]), (&first, &0.into()));
+    assert!(are_live(&status) && sink.count("publish")? == 1, "{status:#}");
+    controller.go_off_air()?;
     Ok(())
 }
