@@ -12,7 +12,7 @@ use crate::source::child::Tools;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::source::slate::Slate;
-use crate::takeover::{NoTurn, Takeover};
+use crate::takeover::{NoTurn, Takeover, Turn};
 use state::wire::{Cursor, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,6 @@ const CHILDREN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Until a slate that could not be made is tried again.
 const SLATE_RETRY: Duration = Duration::from_secs(30);
-
-/// How long a worker that takes over waits for a destination before its time begins: pictures that are sent before
-/// anybody listens may be lost.
-const HEARD_WITHIN: Duration = Duration::from_millis(1500);
 
 /// What the session's own tasks bring back.
 #[derive(Debug)]
@@ -88,18 +84,6 @@ struct Session {
 enum Stage {
     Searching,
     Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace> },
-}
-
-/// Whether this worker may send.
-enum Turn {
-    /// Another worker plays the channel.
-    Awaited,
-    /// It has gone a moment ago, and until then somebody has to listen.
-    Come(Instant),
-    /// It is ours.
-    Ours,
-    /// It will not come.
-    Never(String),
 }
 
 /// Plays until it is told to stop or the playlist is over, after its turn has come if it takes over. Call it on the
@@ -238,22 +222,12 @@ impl Session {
     /// The outputs are ours now. What is opened is what comes next, unless the worker before went another way.
     fn take_over(&mut self, cursor: Cursor) {
         tracing::info!(item.key = %cursor.key, "the channel is taken over");
-        self.turn = Turn::Come(Instant::now() + HEARD_WITHIN);
+        self.turn = Turn::come(Instant::now());
         self.outputs = Outputs::connect(&self.spec, Arc::clone(&self.changed));
         if let Stage::Playing { programme, .. } = &mut self.stage {
             programme.begin_with(&cursor);
         }
         self.spec.cursor = Some(cursor);
-    }
-
-    /// Whether time may begin.
-    fn may_begin(&mut self, now: Instant) -> bool {
-        if let Turn::Come(until) = self.turn
-            && (until <= now || self.outputs.is_heard())
-        {
-            self.turn = Turn::Ours;
-        }
-        matches!(self.turn, Turn::Ours)
     }
 
     fn begin(&mut self, found: Found) {
@@ -284,7 +258,7 @@ impl Session {
         if let Turn::Never(why) = &self.turn {
             return Some(Ended::NoTurn(why.clone()));
         }
-        let may_begin = self.may_begin(now);
+        let may_begin = self.turn.may_begin(now, || self.outputs.is_heard());
         let Stage::Playing { air, programme, pace } = &mut self.stage else {
             self.next_look = now + Duration::from_millis(250);
             return None;
@@ -298,7 +272,7 @@ impl Session {
             self.outputs.begin(state::now());
         }
         let Some(pace) = pace else {
-            let soon = if matches!(self.turn, Turn::Come(_)) { 20 } else { 250 };
+            let soon = if matches!(self.turn, Turn::Come { .. }) { 20 } else { 250 };
             self.next_look = now + Duration::from_millis(soon);
             let nothing_to_wait_for = programme.is_finished();
             if programme.trouble().is_some() {

@@ -16,6 +16,43 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After this long nobody gives way any more.
 const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
+/// How long a worker whose turn has come waits for a destination before its time begins: pictures that are sent before
+/// anybody listens may be lost.
+const HEARD_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Whether a worker may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// Another worker plays the channel.
+    Awaited,
+    /// It has gone a moment ago; somebody should listen before time begins.
+    Come {
+        /// Time begins at this moment at the latest.
+        until: Instant,
+    },
+    /// It is ours.
+    Ours,
+    /// It will not come, for this reason.
+    Never(String),
+}
+
+impl Turn {
+    /// The worker before has just gone.
+    pub fn come(now: Instant) -> Self {
+        Turn::Come { until: now + HEARD_WITHIN }
+    }
+
+    /// Whether time may begin; `heard` says that somebody listens.
+    pub fn may_begin(&mut self, now: Instant, heard: impl FnOnce() -> bool) -> bool {
+        if let Turn::Come { until } = self
+            && (*until <= now || heard())
+        {
+            *self = Turn::Ours;
+        }
+        *self == Turn::Ours
+    }
+}
+
 /// A turn that is waited for.
 #[derive(Debug)]
 pub struct Takeover {
@@ -80,6 +117,20 @@ mod tests {
         let cursor = |item: &str| Cursor { item: Ulid::from_text(item), key: item.into(), offset_ms: 0 };
         let (run, next) = (Ulid::from_text(run), next.map(cursor));
         LastWords { run, exit_code: 0, finished: false, next, words: "it gave way".into() }
+    }
+
+    #[test]
+    fn time_begins_when_somebody_listens_or_it_has_been_long_enough() {
+        let now = Instant::now();
+        assert!(Turn::Ours.may_begin(now, || false));
+        assert!(!Turn::Awaited.may_begin(now + LONGEST_WAIT, || true));
+        assert!(!Turn::come(now).may_begin(now, || false) && Turn::come(now).may_begin(now, || true));
+        let mut turn = Turn::come(now);
+        assert!(
+            turn.may_begin(now + HEARD_WITHIN, || false),
+            "a dead destination does not keep the others waiting"
+        );
+        assert_eq!(turn, Turn::Ours);
     }
 
     #[tokio::test]
