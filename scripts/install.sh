@@ -9,7 +9,7 @@ usage: scripts/install.sh [--from DIR] [--prefix DIR] [--destdir DIR] [--no-pack
 Installs programs and scripts to /opt/stream-controller, makes the system user stream-controller, the folders, the
 environment file /etc/stream-controller/env (0600, only when missing), the systemd unit and the journal's limits.
 On an upgrade the programs of before stay in bin.previous for rollback.sh, and a running service re-executes itself in
-place with the new ones: channels stay on the air.
+place with the new ones: channels stay on the air, and each gets its new worker at the end of an item.
 
   --from         folder with the built programs (target/release)
   --prefix       where to install (/opt/stream-controller)

@@ -7,6 +7,7 @@ usage() {
 usage: scripts/rollback.sh [--prefix DIR] [--destdir DIR]
 
 Exchanges bin and bin.previous. A running service re-executes itself in place: channels stay on the air.
+Where the worker of before is another program too, it takes over at the end of an item, one channel after the other.
 
   --prefix, --destdir   what install.sh was told (/opt/stream-controller)
 TEXT
