@@ -16,35 +16,14 @@ Exit codes: 0 answered, 1 a channel is unknown or the token is wrong, 3 the cont
 TEXT
 }
 
-json=''
-channels=()
-while [ $# -gt 0 ]; do
-  case $1 in
-    --json)
-      json=yes
-      shift
-      ;;
-    --url)
-      [ -n "${2:-}" ] || { usage >&2; exit 2; }
-      CONTROLLER_URL=${2%/}
-      shift 2
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    -*)
-      usage >&2
-      exit 2
-      ;;
-    *)
-      channels+=("$1")
-      shift
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+json=''
+url=''
+options --json --url=text words -- "$@"
+CONTROLLER_URL=${url:-${CONTROLLER_URL:-}}
+channels=("${words[@]}")
 need_tools curl jq
 
 answers || {

@@ -6,41 +6,39 @@ set -euo pipefail
 cd "$root_folder"
 
 usage() {
-  cat >&2 <<'TEXT'
+  cat <<'TEXT'
 usage: scripts/demo.sh [--check SECONDS]
 
 Puts three sample clips on the air and says how to talk to the controller. Ctrl-C ends everything.
 The destination is YouTube when YOUTUBE_STREAM_KEY is set, else an RTMP sink on this machine that records.
 
   --check SECONDS   always use the sink, run that long (at least 20), verify the recording, exit 0 or 1
+
+DEMO_PROFILE=debug takes the programs of a debug build; they are slower and sooner built.
 TEXT
 }
 
 check=''
-while [ $# -gt 0 ]; do
-  case $1 in
-    --check)
-      check=${2:-}
-      [[ $check =~ ^[0-9]+$ && $check -ge 20 ]] || die "--check needs a number of seconds, 20 or more"
-      shift 2
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *) die "unknown argument $1; see --help" ;;
-  esac
-done
+options --check=number -- "$@"
+[ -z "$check" ] || [ "$check" -ge 20 ] || refuse "--check needs 20 seconds or more"
+profile=${DEMO_PROFILE:-release}
+case $profile in
+  debug | release) ;;
+  *) refuse "DEMO_PROFILE is debug or release" ;;
+esac
 [ -n "$check" ] && unset YOUTUBE_STREAM_KEY
 
 need_packages ca-certificates curl jq fonts-dejavu-core
 need_ffmpeg
 need_rust
 step "building (the first time takes some minutes)"
-build release -p stream-controller -p stream-worker -p e2e --bin stream-controller --bin stream-worker --bin rtmp-sink
+what=(-p stream-controller -p stream-worker -p e2e --bin stream-controller --bin stream-worker --bin rtmp-sink)
+# A part of the workspace would be built anew, with the features that it needs and no others.
+[ "$profile" = release ] || what=(--workspace)
+build "$profile" "${what[@]}"
 
 demo=$root_folder/target/demo
-bin=$root_folder/target/release
+bin=$root_folder/target/$profile
 media=$demo/media
 mkdir -p "$media"
 rm -rf "$demo/state" "$demo/recording"

@@ -15,23 +15,11 @@ Reads /etc/stream-controller/env in an installation (run it as root), .env in a 
 TEXT
 }
 
-offline=''
-for argument in "$@"; do
-  case $argument in
-    --offline) offline=yes ;;
-    --process) as_process=yes ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+offline=''
+options --offline --process -- "$@"
 
 failed=0
 warned=0
@@ -111,7 +99,7 @@ disk() {
 
 clock() {
   if has timedatectl && [ "$(timedatectl show -P NTPSynchronized 2>/dev/null)" = yes ]; then ok clock "synchronised"
-  elif has chronyc && limited 5 chronyc -n tracking 2>/dev/null | grep -q '^Leap status *: Normal'; then ok clock "synchronised by chrony"
+  elif has chronyc && limited 5 chronyc -n tracking 2>/dev/null | grep '^Leap status *: Normal' >/dev/null; then ok clock "synchronised by chrony"
   else warn clock "nothing says that it is synchronised: signed URLs fail when it is 15 minutes off; apt-get install systemd-timesyncd"; fi
 }
 

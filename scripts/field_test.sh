@@ -22,43 +22,16 @@ Refuses to run where there is no key and no destination. Exit codes: 0 no findin
 TEXT
 }
 
+# shellcheck source=scripts/place.sh
+. "$(dirname "$0")/place.sh"
+
 minutes=120
 every=10
 destinations=''
-keep=''
+keep_on_air=''
 out=''
-while [ $# -gt 0 ]; do
-  case $1 in
-    --minutes | --every)
-      [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || { echo "field_test.sh: $1 needs a number" >&2; exit 2; }
-      printf -v "${1#--}" '%s' "$2"
-      shift 2
-      ;;
-    --destinations | --out)
-      [ -n "${2:-}" ] || { usage >&2; exit 2; }
-      printf -v "${1#--}" '%s' "$2"
-      shift 2
-      ;;
-    --keep-on-air)
-      keep=yes
-      shift
-      ;;
-    --process)
-      as_process=yes
-      shift
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
-# shellcheck source=scripts/place.sh
-. "$(dirname "$0")/place.sh"
+options --minutes=number --every=number --destinations=text --keep-on-air --out=text --process -- "$@"
+if [ "$minutes" = 0 ] || [ "$every" = 0 ]; then refuse "nothing takes no time"; fi
 need_tools curl jq
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -86,7 +59,7 @@ if [ -n "$destinations" ]; then jq '{destinations: .}' "$destinations"; else ech
   die "the channel could not be started: $(jq -r '.detail // .title' "$out/start.json")"
 
 stop() {
-  [ -n "$keep" ] || ask /streams/stop -X POST -o /dev/null || true
+  [ -n "$keep_on_air" ] || ask /streams/stop -X POST -o /dev/null || true
 }
 trap 'stop; exit 130' INT TERM
 

@@ -16,25 +16,12 @@ Needs no token.
 TEXT
 }
 
-while [ $# -gt 0 ]; do
-  case $1 in
-    --url)
-      [ -n "${2:-}" ] || { usage >&2; exit 2; }
-      CONTROLLER_URL=${2%/}
-      shift 2
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+url=''
+options --url=text -- "$@"
+CONTROLLER_URL=${url:-${CONTROLLER_URL:-}}
 need_tools curl jq
 
 if ! answer=$(ask /health 2>&1) || ! jq -e .channels >/dev/null 2>&1 <<<"$answer"; then

@@ -9,7 +9,7 @@ usage: scripts/install.sh [--from DIR] [--prefix DIR] [--destdir DIR] [--no-pack
 Installs programs and scripts to /opt/stream-controller, makes the system user stream-controller, the folders, the
 environment file /etc/stream-controller/env (0600, only when missing), the systemd unit and the journal's limits.
 On an upgrade the programs of before stay in bin.previous for rollback.sh, and a running service re-executes itself in
-place with the new ones: channels stay on the air.
+place with the new ones: channels stay on the air, and each gets its new worker at the end of an item.
 
   --from         folder with the built programs (target/release)
   --prefix       where to install (/opt/stream-controller)
@@ -19,33 +19,15 @@ TEXT
 }
 
 here=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/needs.sh
+. "$(dirname "$0")/needs.sh"
+
 from=$here/target/release
 prefix=/opt/stream-controller
 destdir=''
-packages=yes
-while [ $# -gt 0 ]; do
-  case $1 in
-    --from | --prefix | --destdir)
-      [[ ${2:-} == /* ]] || { echo "install.sh: $1 needs an absolute path" >&2; exit 2; }
-      printf -v "${1#--}" '%s' "${2%/}"
-      shift 2
-      ;;
-    --no-packages)
-      packages=''
-      shift
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
-# shellcheck source=scripts/needs.sh
-. "$(dirname "$0")/needs.sh"
+no_packages=''
+options --from=path --prefix=path --destdir=path --no-packages -- "$@"
+from=${from%/} prefix=${prefix%/} destdir=${destdir%/}
 
 user=stream-controller
 unit=stream-controller.service
@@ -74,7 +56,7 @@ for program in "${programs[@]}"; do
   [ -x "$from/$program" ] || die "$from/$program is missing: cargo build --release --workspace"
 done
 if [ -z "$destdir" ]; then
-  [ -z "$packages" ] || need_packages ffmpeg curl jq ca-certificates
+  [ -n "$no_packages" ] || need_packages ffmpeg curl jq ca-certificates
   if ! getent passwd "$user" >/dev/null; then
     useradd --system --user-group --home-dir /var/lib/stream-controller --no-create-home --shell /usr/sbin/nologin "$user"
     say "made the user $user"

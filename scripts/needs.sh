@@ -13,6 +13,58 @@ die() {
   exit 1
 }
 
+refuse() {
+  printf '%s: %s; see --help\n' "${0##*/}" "$*" >&2
+  exit 2
+}
+
+# options SPEC... -- "$@": reads the script's arguments into variables named after them. A SPEC is "--name" for a
+# switch, "--name=KIND" for a value (text, path, number), or "words" where other words are allowed; those are left in
+# ${words[@]}. --help prints usage(); anything else ends the script with code 2.
+options() {
+  local specs=() spec
+  words=()
+  while [ "$1" != -- ]; do
+    specs+=("$1")
+    shift
+  done
+  shift
+  while [ $# -gt 0 ]; do
+    [[ $1 != -h && $1 != --help ]] || { usage; exit 0; }
+    spec=$(printf '%s\n' "${specs[@]}" | grep -xE -m 1 -e "${1//[^a-z-]/_}(=.*)?") || true
+    case $1/$spec in
+      -*/--*=*)
+        is_of_kind "${spec#*=}" "${2:-}" || refuse "$1 needs ${article[${spec#*=}]}"
+        named "$1" "$2"
+        shift 2
+        ;;
+      -*/--*)
+        named "$1" yes
+        shift
+        ;;
+      -*) refuse "unknown option $1" ;;
+      *)
+        [[ " ${specs[*]} " == *' words '* ]] || refuse "unknown argument $1"
+        words+=("$1")
+        shift
+        ;;
+    esac
+  done
+}
+declare -A article=([text]='a value' [path]='an absolute path' [number]='a whole number')
+# named --some-name VALUE: sets some_name.
+named() {
+  local name=${1#--}
+  printf -v "${name//-/_}" '%s' "$2"
+}
+is_of_kind() {
+  case $1 in
+    number) [[ $2 =~ ^[0-9]+$ ]] ;;
+    path) [[ $2 == /* ]] ;;
+    text) [ -n "$2" ] ;;
+  esac
+}
+
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"
   elif command -v sudo >/dev/null; then sudo "$@"

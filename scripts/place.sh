@@ -50,8 +50,8 @@ controller_log=$STATE_DIR/logs/controller.log
 export controller_log
 
 # Whether systemd runs this machine and knows our unit. --process overrides it.
-as_process=${as_process:-}
-has_service() { [ -z "$as_process" ] && [ -d /run/systemd/system ] && systemctl cat "$unit" >/dev/null 2>&1; }
+process=${process:-}
+has_service() { [ -z "$process" ] && [ -d /run/systemd/system ] && systemctl cat "$unit" >/dev/null 2>&1; }
 
 # started_at PID: the kernel's start time in ticks; fails for a zombie and for nobody.
 started_at() {

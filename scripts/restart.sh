@@ -7,7 +7,7 @@ usage() {
 usage: scripts/restart.sh [--full] [--process]
 
 Makes the controller execute itself again, in place: same pid, same port, channels stay on the air. Use it after an
-upgrade. Starts the controller where it does not run.
+upgrade; a new worker program then takes over at the end of an item. Starts the controller where it does not run.
 
   --full      stop and start instead; channels are off the air for some seconds. Needed after a change of the
               environment file or of credentials, which a running process cannot read again
@@ -15,24 +15,12 @@ upgrade. Starts the controller where it does not run.
 TEXT
 }
 
-full=''
-pass=()
-for argument in "$@"; do
-  case $argument in
-    --process) as_process=yes pass=(--process) ;;
-    --full) full=yes ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+full=''
+options --full --process -- "$@"
+pass=(${process:+--process})
 need_tools curl jq
 here=$(dirname "$0")
 

@@ -7,32 +7,19 @@ usage() {
 usage: scripts/rollback.sh [--prefix DIR] [--destdir DIR]
 
 Exchanges bin and bin.previous. A running service re-executes itself in place: channels stay on the air.
+Where the worker of before is another program too, it takes over at the end of an item, one channel after the other.
 
   --prefix, --destdir   what install.sh was told (/opt/stream-controller)
 TEXT
 }
 
-prefix=/opt/stream-controller
-destdir=''
-while [ $# -gt 0 ]; do
-  case $1 in
-    --prefix | --destdir)
-      [[ ${2:-} == /* ]] || { echo "rollback.sh: $1 needs an absolute path" >&2; exit 2; }
-      printf -v "${1#--}" '%s' "${2%/}"
-      shift 2
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/needs.sh
 . "$(dirname "$0")/needs.sh"
+
+prefix=/opt/stream-controller
+destdir=''
+options --prefix=path --destdir=path -- "$@"
+prefix=${prefix%/} destdir=${destdir%/}
 
 unit=stream-controller.service
 place=$destdir$prefix

@@ -13,30 +13,12 @@ Makes STATE_DIR (0700), the HLS folder and the folder of local media (0755), as 
 TEXT
 }
 
-owner=''
-destdir=''
-while [ $# -gt 0 ]; do
-  case $1 in
-    --owner)
-      owner=${2:?--owner needs a user}
-      shift 2
-      ;;
-    --destdir)
-      destdir=${2:?--destdir needs a folder}
-      shift 2
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+owner=''
+destdir=''
+options --owner=text --destdir=path -- "$@"
 
 own=()
 [ -z "$owner" ] || own=(-o "$owner" -g "$(id -gn "$owner")")

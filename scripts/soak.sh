@@ -20,39 +20,15 @@ Leaves samples.csv and the recordings in target/soak.
 TEXT
 }
 
-minutes=''
-seed=1
-kills=yes
-bin=''
-while [ $# -gt 0 ]; do
-  case $1 in
-    --minutes | --seed)
-      [[ ${2:-} =~ ^[0-9]+$ ]] || { echo "soak.sh: $1 needs a number" >&2; exit 2; }
-      printf -v "${1#--}" '%s' "$2"
-      shift 2
-      ;;
-    --bin)
-      [[ ${2:-} == /* ]] || { echo "soak.sh: --bin needs an absolute path" >&2; exit 2; }
-      bin=$2
-      shift 2
-      ;;
-    --no-kills)
-      kills=''
-      shift
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
-if [ -z "$minutes" ] || [ "$minutes" -lt 2 ]; then usage >&2 && exit 2; fi
 # shellcheck source=scripts/needs.sh
 . "$(dirname "$0")/needs.sh"
+
+minutes=0
+seed=1
+no_kills=''
+bin=''
+options --minutes=number --seed=number --no-kills --bin=path -- "$@"
+[ "$minutes" -ge 2 ] || refuse "--minutes must be 2 or more"
 cd "$root_folder"
 need_packages curl jq procps
 need_ffmpeg
@@ -177,7 +153,7 @@ began=$SECONDS
 next_kill=$((20 + RANDOM % 30))
 while [ $((SECONDS - began)) -lt $((minutes * 60)) ]; do
   sample
-  if [ -n "$kills" ] && [ $((SECONDS - began)) -ge "$next_kill" ]; then
+  if [ -z "$no_kills" ] && [ $((SECONDS - began)) -ge "$next_kill" ]; then
     kill_something
     next_kill=$((SECONDS - began + 20 + RANDOM % 40))
   fi

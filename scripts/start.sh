@@ -15,21 +15,10 @@ Reads /etc/stream-controller/env in an installation, .env in a checkout (or $ENV
 TEXT
 }
 
-for argument in "$@"; do
-  case $argument in
-    --process) as_process=yes ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+options --process -- "$@"
 need_tools curl jq
 
 if has_service; then

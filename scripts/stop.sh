@@ -14,21 +14,10 @@ good, use POST /streams/stop.
 TEXT
 }
 
-for argument in "$@"; do
-  case $argument in
-    --process) as_process=yes ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
 # shellcheck source=scripts/place.sh
 . "$(dirname "$0")/place.sh"
+
+options --process -- "$@"
 
 if has_service; then
   as_root systemctl stop "$unit" || die "systemd could not stop it: journalctl -u $unit -n 50"

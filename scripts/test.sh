@@ -5,14 +5,15 @@ set -euo pipefail
 . "$(dirname "$0")/needs.sh"
 cd "$root_folder"
 
-case "${1:-}" in
-  -h | --help)
-    say "usage: scripts/test.sh   install what is missing (apt-get, npm), then run every check and every test"
-    exit 0
-    ;;
-  '') ;;
-  *) die "unknown argument $1; see --help" ;;
-esac
+usage() {
+  cat <<'TEXT'
+usage: scripts/test.sh
+
+Installs what is missing (apt-get, npm), then runs every check and every test. The test under a real systemd needs root
+and the right to make namespaces; everything else does not.
+TEXT
+}
+options -- "$@"
 
 need_packages ca-certificates curl jq openssl perl procps shellcheck fonts-dejavu-core systemd libfaketime \
   nginx libnginx-mod-rtmp libnginx-mod-stream chromium
@@ -30,6 +31,8 @@ step "shellcheck"
 shellcheck -x scripts/*.sh .ci/run
 step "build"
 build debug --workspace
+step "systemd"
+scripts/test_systemd.sh --from "$root_folder/target/debug"
 step "S3 server"
 scripts/need_s3s.sh >/dev/null
 step "browser packages"
@@ -38,5 +41,5 @@ step "tests"
 # Each end-to-end test runs a channel of its own; more than two at a time would starve them on two cores.
 RUST_TEST_THREADS=2 cargo test --locked --workspace --no-fail-fast
 step "demo"
-scripts/demo.sh --check 30
+DEMO_PROFILE=debug scripts/demo.sh --check 30
 say "all checks passed in $((SECONDS - began)) s"

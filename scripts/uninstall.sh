@@ -17,41 +17,16 @@ install.sh brings everything back.
 TEXT
 }
 
+# shellcheck source=scripts/needs.sh
+. "$(dirname "$0")/needs.sh"
+
 prefix=/opt/stream-controller
 destdir=''
 purge=''
 yes=''
-while [ $# -gt 0 ]; do
-  case $1 in
-    --prefix | --destdir)
-      [[ ${2:-} == /* ]] || { echo "uninstall.sh: $1 needs an absolute path" >&2; exit 2; }
-      printf -v "${1#--}" '%s' "${2%/}"
-      shift 2
-      ;;
-    --purge)
-      purge=yes
-      shift
-      ;;
-    --yes)
-      yes=yes
-      shift
-      ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *)
-      usage >&2
-      exit 2
-      ;;
-  esac
-done
+options --purge --yes --prefix=path --destdir=path -- "$@"
+prefix=${prefix%/} destdir=${destdir%/}
 
-say() { printf '%s\n' "$*" >&2; }
-die() {
-  say "uninstall.sh: $*"
-  exit 1
-}
 unit=stream-controller.service
 place=$destdir$prefix
 [ -n "$destdir" ] || [ "$(id -u)" = 0 ] || die "must be run as root (or with --destdir)"

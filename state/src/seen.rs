@@ -119,6 +119,9 @@ pub struct LastWords {
     /// Whether it has played all there was to play; everything else with exit code 0 was asked for.
     #[serde(default)]
     pub finished: bool,
+    /// It gave way: whoever comes next begins here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Cursor>,
     /// Why, in words.
     pub words: String,
 }
@@ -131,8 +134,13 @@ impl LastWords {
 
     /// Those of `run`, where it has left any.
     pub fn of(run_folder: &Path, channel: &ChannelId, run: &Ulid) -> Option<Self> {
+        Self::newest(run_folder, channel).filter(|words| words.run == *run)
+    }
+
+    /// Those that were left last, whoever left them.
+    pub fn newest(run_folder: &Path, channel: &ChannelId) -> Option<Self> {
         let bytes = std::fs::read(Self::path(run_folder, channel)).ok()?;
-        serde_json::from_slice(&bytes).ok().filter(|words: &Self| words.run == *run)
+        serde_json::from_slice(&bytes).ok()
     }
 
     /// Leaves them.
@@ -201,7 +209,7 @@ mod tests {
         let (channel, run) = (ChannelId::main(), Ulid::from_text("r"));
         assert_eq!(LastWords::of(folder.path(), &channel, &run), None);
         let words =
-            LastWords { run: run.clone(), exit_code: 0, finished: true, words: "played to the end".into() };
+            LastWords { run: run.clone(), exit_code: 0, finished: true, next: None, words: "over".into() };
         words.leave(folder.path(), &channel).unwrap();
         assert_eq!(LastWords::of(folder.path(), &channel, &run), Some(words));
         assert_eq!(LastWords::of(folder.path(), &channel, &Ulid::from_text("s")), None);

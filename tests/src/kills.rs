@@ -3,7 +3,7 @@
 
 use crate::rig::controller::{Controller, Plan, SOON};
 use crate::rig::process::{self, Process};
-use crate::rig::program::wait_for;
+use crate::rig::program::{built, wait_for};
 use crate::rig::sink::Sink;
 use crate::rig::wanted::{destination, is_live, start};
 use crate::zoo;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a channel may take to be on the air again after the last kill.
@@ -25,6 +25,7 @@ const ARRIVES: Duration = Duration::from_secs(3);
 enum Blow {
     KillController,
     Reload,
+    Upgrade,
     KillWorker,
     FreezeWorker,
     KillSource,
@@ -46,7 +47,8 @@ impl Dice {
     fn blow(&mut self) -> Blow {
         match self.roll(20) {
             0..5 => Blow::KillController,
-            5..10 => Blow::Reload,
+            5..8 => Blow::Reload,
+            8..10 => Blow::Upgrade,
             10..14 => Blow::KillWorker,
             14..18 => Blow::KillSource,
             18 => Blow::FreezeWorker,
@@ -65,7 +67,8 @@ pub struct Report {
     /// Times at which the sink had no publish, ms; stops that were asked for are not among them.
     dark_ms: Vec<u64>,
     publishes: usize,
-    decode_errors: usize,
+    /// What decoders complained about, and how often.
+    decode_errors: BTreeMap<String, usize>,
 }
 
 impl Report {
@@ -98,7 +101,9 @@ pub fn run(time: Duration, seed: u64) -> Result<Report> {
     let plan = Plan::new()?;
     zoo::put_into(&plan.media(), &zoo::sample())?;
     zoo::put_into(&plan.media(), &[zoo::for_ffmpeg()])?;
-    let controller = plan.start()?;
+    let program = plan.root().join("stream-worker");
+    replace(&program, &std::fs::read(built("stream-worker")?)?)?;
+    let controller = plan.with("WORKER_PATH", &program).start()?;
     // Kills come faster than the usual waits pass.
     let mut body = start(&[destination("one", &sink.url(), "one-key")]);
     body["restart"] = json!({"delays_s": [0, 1, 2]});
@@ -142,6 +147,7 @@ impl Arena {
                 self.controller.come_back()?;
             }
             Blow::Reload => self.controller.reload()?,
+            Blow::Upgrade => self.upgrade()?,
             Blow::KillWorker => self.signal("stream-worker", Signal::KILL),
             Blow::FreezeWorker => self.signal("stream-worker", Signal::STOP),
             Blow::KillSource => self.signal("ffmpeg", Signal::KILL),
@@ -152,6 +158,15 @@ impl Arena {
             }
         }
         Ok(())
+    }
+
+    /// The same worker with one byte more is another one. Whoever plays gives way to it.
+    fn upgrade(&mut self) -> Result<()> {
+        let program = self.controller.plan().root().join("stream-worker");
+        let mut bytes = std::fs::read(&program).context("read the worker")?;
+        bytes.push(b'\n');
+        replace(&program, &bytes)?;
+        self.controller.reload()
     }
 
     fn of_program(&self, name: &str) -> Vec<Process> {
@@ -247,10 +262,21 @@ impl Arena {
         for publish in 1..=self.report.publishes {
             let recording = crate::recording::Recording::read(&self.sink.recording(publish));
             // A publish that was killed before its first picture has nothing to decode.
-            self.report.decode_errors += recording.map_or(0, |recording| recording.decode_errors.len());
+            for error in recording.map_or(Vec::new(), |recording| recording.decode_errors) {
+                let text = error.rsplit_once("] ").map_or(error.as_str(), |(_, text)| text).to_owned();
+                *self.report.decode_errors.entry(text).or_default() += 1;
+            }
         }
         Ok(self.report)
     }
+}
+
+/// Another file under the name, as an installation makes it.
+fn replace(program: &Path, bytes: &[u8]) -> Result<()> {
+    let half = program.with_extension("new");
+    std::fs::write(&half, bytes)?;
+    std::fs::set_permissions(&half, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    std::fs::rename(half, program).context("install a worker")
 }
 
 /// From each close to the next picture. A worker that takes its leave was told to stop, and nobody counts that.

@@ -96,43 +96,25 @@ pub enum Then {
     },
 }
 
-/// x264 without B-frames, closed GOPs of two seconds at 30 frames per second.
-pub const NO_B: &[&str] =
-    &["-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "60", "-sc_threshold", "0", "-b:v", "800k"];
-/// The same with B-frames.
-pub const WITH_B: &[&str] = &[
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-bf",
-    "2",
-    "-b_strategy",
-    "0",
-    "-g",
-    "60",
-    "-sc_threshold",
-    "0",
-    "-b:v",
-    "800k",
-];
+/// x264 with closed GOPs of two seconds at 30 frames per second, and what else is said.
+macro_rules! x264 {
+    ($($more:literal),*) => {
+        &["-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-sc_threshold", "0", $($more),*]
+    };
+}
+/// Without B-frames.
+pub const NO_B: &[&str] = x264!("-bf", "0", "-b:v", "800k");
+/// With B-frames.
+pub const WITH_B: &[&str] = x264!("-bf", "2", "-b_strategy", "0", "-b:v", "800k");
 
 /// AAC-LC.
 pub const AAC: &[&str] = &["-c:a", "aac", "-b:a", "128k"];
 
 /// 1.5 Mbit/s whatever the picture shows, so that bytes last as long as they do in real media.
-pub const EVEN: &[&str] = &[
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
+pub const EVEN: &[&str] = x264!(
     "-bf",
     "2",
     "-b_strategy",
-    "0",
-    "-g",
-    "60",
-    "-sc_threshold",
     "0",
     "-b:v",
     "1500k",
@@ -143,8 +125,8 @@ pub const EVEN: &[&str] = &[
     "-bufsize",
     "1500k",
     "-x264-params",
-    "nal-hrd=cbr",
-];
+    "nal-hrd=cbr"
+);
 
 impl Clip {
     /// 3 seconds of 640 × 360 at 30 frames per second without B-frames, 48 kHz stereo.

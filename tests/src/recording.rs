@@ -3,6 +3,7 @@
 use crate::media::{ffmpeg, run};
 use crate::picture::{self, Reading};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -108,16 +109,23 @@ fn decode(input: &Path, work: &Path, track: Track) -> Result<(Vec<u8>, Vec<Strin
     command.args(["-copyts", "-i"]).arg(input).args(options).args(["-f", "tee"]);
     command.arg(format!("[f={format}]pipe:1|[f=framecrc]{}", crc.display()));
     let output = command.stderr(Stdio::piped()).output().context("start ffmpeg")?;
-    let errors = complaints(&String::from_utf8_lossy(&output.stderr));
+    let errors = complaints(&String::from_utf8_lossy(&output.stderr), track);
     Ok((output.stdout, errors))
 }
 
-/// What decoders and demuxers said. Not the parser, which speaks as `NULL`: it reads the first pictures after a change
-/// of parameters with those of before, and nothing that it reads is shown.
-fn complaints(stderr: &str) -> Vec<String> {
+/// What decoders and demuxers said. Not the parser, which speaks as `NULL`, nor the decoder that looks at the first
+/// second when a file is opened, which speaks from the same address (and where only the sound is asked for, alone): they
+/// read the pictures after a change of parameters with those of before, and nothing that they read is shown.
+fn complaints(stderr: &str, track: Track) -> Vec<String> {
+    let address =
+        |line: &str| Some(line.strip_prefix('[')?.split_once("] ")?.0.split_once(" @ ")?.1.to_owned());
+    let parsers: BTreeSet<_> =
+        stderr.lines().filter(|l| l.starts_with("[NULL @")).filter_map(address).collect();
     let mut of_parser = false;
     let mut heard = |line: &&str| {
-        of_parser = line.starts_with("[NULL @") || of_parser && line.contains("Last message repeated");
+        let looks_on = track == Track::Audio && line.starts_with("[h264 @");
+        let own = looks_on || address(line).is_some_and(|address| parsers.contains(&address));
+        of_parser = own || of_parser && line.contains("Last message repeated");
         !of_parser && !line.contains("does not contain any stream")
     };
     stderr.lines().filter(|line| heard(line)).map(str::to_owned).collect()
@@ -186,11 +194,14 @@ mod tests {
 
     #[test]
     fn decoders_are_heard_and_the_parser_is_not() {
-        let said = "[NULL @ 0x1] illegal\n    Last message repeated 2 times\n[h264 @ 0x2] error while decoding\n    \
-                    Last message repeated 1 times\n";
+        let said = "[h264 @ 0x1] at the opening\n[NULL @ 0x1] illegal\n    Last message repeated 2 times\n\
+                    [h264 @ 0x2] error while decoding\n    Last message repeated 1 times\n";
         assert_eq!(
-            complaints(said),
+            complaints(said, Track::Video),
             ["[h264 @ 0x2] error while decoding", "    Last message repeated 1 times"]
         );
+        let said =
+            "[h264 @ 0x1] at the opening\n    Last message repeated 2 times\n[aac @ 0x2] error in a frame\n";
+        assert_eq!(complaints(said, Track::Audio), ["[aac @ 0x2] error in a frame"]);
     }
 }

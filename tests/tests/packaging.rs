@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::rig::program;
+use e2e::rig::script::{Said, root, said};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 /// Variables that are promised, whether this build reads them or not.
 const PROMISED: [&str; 27] = [
@@ -37,22 +38,6 @@ const PROMISED: [&str; 27] = [
     "PREPARE",
     "PREPARE_PART_SECONDS",
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// How a script ended and everything it said.
-struct Said {
-    code: Option<i32>,
-    text: String,
-}
-
-fn said(command: &mut Command) -> Result<Said> {
-    let output = command.stdin(Stdio::null()).output().context("run a script")?;
-    let text = [output.stdout, output.stderr].concat();
-    Ok(Said { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() })
-}
 
 fn mode(path: &Path) -> Result<u32> {
     let shown = || path.display().to_string();

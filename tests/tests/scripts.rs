@@ -5,28 +5,13 @@ use anyhow::{Context, Result, ensure};
 use e2e::rig::controller::SOON;
 use e2e::rig::process;
 use e2e::rig::program::{self, wait_for};
+use e2e::rig::script::{Said, root, said};
 use e2e::zoo;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use tempfile::TempDir;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// How a script ended and everything it said.
-struct Said {
-    code: Option<i32>,
-    text: String,
-}
-
-fn said(command: &mut Command) -> Result<Said> {
-    let output = command.stdin(Stdio::null()).output().context("run a script")?;
-    let text = [output.stdout, output.stderr].concat();
-    Ok(Said { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() })
-}
 
 /// An operator's folders, and the scripts that act on them without systemd.
 struct Place {

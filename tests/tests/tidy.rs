@@ -76,10 +76,10 @@ fn every_module_says_what_lives_in_it() -> Result<()> {
 fn files_are_short_enough_to_see() -> Result<()> {
     for room in ROOMS {
         let found = files(room, ".rs")?;
-        let long = offenders(&found, |_, text| text.lines().count() > 500);
+        let long = offenders(&found, |_, text| text.lines().count() > 420);
         assert!(
             long.is_empty(),
-            "a file near 400 lines is to be split by a word of the domain, past 500 it must be: {long:?}"
+            "a file near 400 lines is to be split by a word of the domain, past 420 it must be: {long:?}"
         );
     }
     Ok(())
@@ -121,7 +121,8 @@ fn scripts_can_be_run_and_explain_themselves() -> Result<()> {
         }
         let mode = fs::metadata(root().join(&path))?.permissions().mode();
         assert!(mode & 0o111 != 0, "{path} is not executable");
-        assert!(text.contains("--help"), "{path} has no --help");
+        // `options` in needs.sh knows it; what it prints is asked for in the tests of the scripts.
+        assert!(text.contains("--help") || text.contains("\noptions "), "{path} has no --help");
         assert!(text.contains("set -euo pipefail"), "{path} goes on after an error");
     }
     Ok(())

@@ -54,6 +54,8 @@ pub enum Moment {
     Due(i64),
     /// Everything has been played.
     Finished,
+    /// The item has been played to its end, and the next one is somebody else's.
+    GaveWay,
 }
 
 /// What happened, for events and logs.
@@ -87,6 +89,8 @@ pub struct Air {
     held: bool,
     falls: Falls,
     skip: bool,
+    /// Another worker waits for the next boundary.
+    gives_way: bool,
     /// Silence was sent because there was nothing, not even a fallback.
     starved: bool,
     happened: Vec<Happened>,
@@ -103,6 +107,7 @@ impl Air {
             held,
             falls: Falls::default(),
             skip: false,
+            gives_way: false,
             starved: false,
             happened: Vec::new(),
         }
@@ -140,6 +145,21 @@ impl Air {
         };
     }
 
+    /// Ends with the item on the air: the next one is somebody else's.
+    pub fn give_way(&mut self) {
+        self.gives_way = true;
+    }
+
+    /// Whether somebody else may go on here: nothing waits to be continued, and something follows.
+    fn is_free(&self, programme: &Programme) -> bool {
+        let between = match &self.on {
+            On::Item(_) => false,
+            On::Fallback(standing) => standing.paused.is_none() && !self.held,
+            On::Nothing => true,
+        };
+        self.gives_way && between && programme.next_cursor().is_some()
+    }
+
     /// Whether the next item should be opened: nothing more will be read of the one on the air.
     pub fn needs_next(&self) -> bool {
         match &self.on {
@@ -156,6 +176,9 @@ impl Air {
         let waits_for_nothing = matches!(&self.on, On::Fallback(Standing { paused: None, .. }));
         if waits_for_nothing && !self.held && programme.is_finished() {
             return Moment::Finished;
+        }
+        if self.is_free(programme) {
+            return Moment::GaveWay;
         }
         let moment = self.send(until, programme, out);
         if let Some(feed) = self.group.on_air() {
@@ -174,6 +197,15 @@ impl Air {
                 Advance::Ended(due) => (due, true),
                 Advance::Dry(due) => (due, false),
             };
+            if ended && self.gives_way && !self.held && programme.next_cursor().is_some() {
+                if due > until {
+                    return Moment::Due(due);
+                }
+                // The sound that belongs to the last picture.
+                self.group.advance(self.group.end_ms(), out);
+                self.end_item(programme);
+                return Moment::GaveWay;
+            }
             let next = ended && !self.held && !matches!(self.on, On::Fallback(_));
             if next && self.put_next_on(programme, until) {
                 continue;
@@ -185,7 +217,7 @@ impl Air {
                 self.end_item(programme);
                 return Moment::Finished;
             }
-            if !self.give_way(until, ended, programme) {
+            if !self.make_do(until, ended, programme) {
                 self.group.fill(until, out);
                 self.starved = true;
                 return Moment::Due(until);
@@ -197,7 +229,7 @@ impl Air {
     }
 
     /// There is nothing to send. False when there is no fallback either.
-    fn give_way(&mut self, until: i64, ended: bool, programme: &mut Programme) -> bool {
+    fn make_do(&mut self, until: i64, ended: bool, programme: &mut Programme) -> bool {
         if matches!(self.on, On::Fallback(_)) {
             return self.show_another();
         }

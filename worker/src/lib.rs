@@ -22,3 +22,4 @@ pub mod session;
 pub mod source;
 pub mod splice;
 pub mod stall;
+pub mod takeover;

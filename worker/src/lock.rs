@@ -1,9 +1,10 @@
 //! One worker per channel: a lock that the kernel drops with the process, however it ends.
 
+use state::ids::ChannelId;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Held for the life of the worker.
 #[derive(Debug)]
@@ -23,6 +24,11 @@ pub enum LockError {
 }
 
 impl ChannelLock {
+    /// The lock file of a channel, beside the controller's socket.
+    pub fn path(run_folder: &Path, channel: &ChannelId) -> PathBuf {
+        run_folder.join(format!("{channel}.lock"))
+    }
+
     /// Takes the lock file. The file stays when the lock is gone: removing it would let two workers hold two locks.
     ///
     /// # Errors

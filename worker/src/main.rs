@@ -10,11 +10,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use stream_worker::lock::{ChannelLock, LockError};
 use stream_worker::output::rtmp::trial::Trial;
 use stream_worker::prepare::Failure;
 use stream_worker::session::{self, Ended, Line};
+use stream_worker::takeover::Takeover;
 use stream_worker::{link, log, prepare};
 use tokio::sync::mpsc;
 
@@ -22,7 +24,7 @@ const HELP: &str = "\
 stream-worker plays one channel. The controller starts it; by hand it is for finding out why a channel does not play.
 
 Usage:
-  stream-worker --channel ID --run ULID --socket PATH [--log FILE]
+  stream-worker --channel ID --run ULID --socket PATH [--log FILE] [--standby]
   stream-worker --spec FILE     play what FILE says (JSON, mode 0600: it holds stream keys)
   stream-worker --prepare       prepare the one file that the line of JSON on stdin names, at the lowest priority,
                                 and tell the progress as lines of JSON on stdout
@@ -31,18 +33,18 @@ Usage:
                                 tell every step as JSON on stdout
 
   --log FILE   stderr writes into FILE, which is to be put aside when it gets long
+  --standby    another worker plays the channel: open what comes next, and go on when that worker gives way
 
 Exit codes: 0 stopped or played to the end, or every step went well, 1 failed, 2 wrong arguments,
 3 another worker holds the channel or the file, 4 the controller did not answer, 5 the bucket is away.
 ";
 const SPEC_DEADLINE: Duration = Duration::from_secs(30);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-const FINISHED: &str = "the playlist was played to its end";
 /// Two seconds.
 const LOCK_TRIES: u32 = 40;
 
 enum Call {
-    Socket { channel: ChannelId, run: Ulid, socket: PathBuf, log: Option<PathBuf> },
+    Socket { channel: ChannelId, run: Ulid, socket: PathBuf, log: Option<PathBuf>, standby: bool },
     File(PathBuf),
     Prepare,
     TryDestination,
@@ -80,7 +82,7 @@ fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
 
 fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
     let (mut channel, mut run, mut socket, mut spec, mut log) = (None, None, None, None, None);
-    let mut job = None;
+    let (mut job, mut standby) = (None, false);
     let mut arguments = arguments.peekable();
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{name} needs a value; see --help"));
@@ -95,15 +97,16 @@ fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Call> {
             "--log" => log = Some(PathBuf::from(value()?)),
             "--prepare" => job = Some(Call::Prepare),
             "--try-destination" => job = Some(Call::TryDestination),
+            "--standby" => standby = true,
             "--spec" => spec = Some(PathBuf::from(value()?)),
             _ => bail!("unknown argument {name:?}; see --help"),
         }
     }
     match (channel, run, socket, spec, job) {
-        (None, None, None, None, Some(job)) => Ok(job),
-        (None, None, None, Some(file), None) => Ok(Call::File(file)),
+        (None, None, None, None, Some(job)) if !standby => Ok(job),
+        (None, None, None, Some(file), None) if !standby => Ok(Call::File(file)),
         (Some(channel), Some(run), Some(socket), None, None) => {
-            Ok(Call::Socket { channel, run, socket, log })
+            Ok(Call::Socket { channel, run, socket, log, standby })
         }
         _ => bail!(
             "give --channel, --run and --socket, or one of --spec, --prepare and --try-destination alone; see --help"
@@ -116,28 +119,32 @@ async fn play(call: Call) -> anyhow::Result<ExitCode> {
         Call::File(path) => {
             let spec = read_spec(&path)?;
             let line = line_to_nobody();
-            begin(spec, line).await.map(|_| ExitCode::SUCCESS)
+            begin(spec, line, None).await.map(|_| ExitCode::SUCCESS)
         }
-        Call::Socket { channel, run, socket, .. } => {
-            let folder = socket.parent().unwrap_or(Path::new(".")).to_owned();
-            let _lock = take_lock(&folder.join(format!("{channel}.lock"))).await?;
-            let ended = serve(&channel, &run, socket).await;
-            let (exit_code, words) = match &ended {
-                Ok((code, words)) => (*code, (*words).to_owned()),
-                Err(error) => (1, format!("{error:#}")),
-            };
-            let finished = words == FINISHED;
-            let last = LastWords { run, exit_code: exit_code.into(), finished, words };
-            // Left while the lock is held, so that nobody who finds it free reads older ones.
-            if let Err(error) = last.leave(&folder, &channel) {
-                tracing::warn!(%error, "the last words cannot be written");
-            }
-            ended.map(|(code, _)| ExitCode::from(code))
-        }
+        Call::Socket { channel, run, socket, standby, .. } => serve(channel, run, socket, standby).await,
         Call::Prepare => prepare().await,
         Call::TryDestination => try_destination().await,
         Call::Print(_) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Plays for a controller, and leaves the last words.
+async fn serve(channel: ChannelId, run: Ulid, socket: PathBuf, standby: bool) -> anyhow::Result<ExitCode> {
+    let folder = socket.parent().unwrap_or(Path::new(".")).to_owned();
+    let lock = Arc::new(OnceLock::new());
+    let takeover = standby.then(|| Takeover::new(&folder, channel.clone(), Arc::clone(&lock)));
+    if takeover.is_none() {
+        let _ = lock.set(take_lock(&ChannelLock::path(&folder, &channel)).await?);
+    }
+    let ended = obey(&channel, &run, socket, takeover).await;
+    let (exit_code, last) = last_words(run, &ended);
+    // Left while the lock is held, so that nobody who finds it free reads older ones. Who never had it, or got it from
+    // a worker that died, says nothing: the words there are of the worker before.
+    let played = lock.get().is_some() && !matches!(ended, Ok(End::Session(Ended::NoTurn(_))));
+    if played && let Err(error) = last.leave(&folder, &channel) {
+        tracing::warn!(%error, "the last words cannot be written");
+    }
+    ended.map(|_| ExitCode::from(exit_code))
 }
 
 /// The worker before this one may be on its way out still, or a controller may be looking at the lock.
@@ -152,29 +159,55 @@ async fn take_lock(path: &Path) -> Result<ChannelLock, LockError> {
     }
 }
 
-/// Plays for a controller; gives the exit code and why, in words.
-async fn serve(channel: &ChannelId, run: &Ulid, socket: PathBuf) -> anyhow::Result<(u8, &'static str)> {
+/// How a life for a controller ended.
+enum End {
+    Session(Ended),
+    NoAnswer,
+}
+
+fn last_words(run: Ulid, ended: &anyhow::Result<End>) -> (u8, LastWords) {
+    let (exit_code, words) = match ended {
+        Ok(End::Session(Ended::Stopped)) => (0, "it was told to stop".to_owned()),
+        Ok(End::Session(Ended::PlaylistOver)) => (0, "the playlist was played to its end".to_owned()),
+        Ok(End::Session(Ended::GaveWay(_))) => (0, "it gave way to another worker".to_owned()),
+        Ok(End::Session(Ended::NoTurn(why))) => (0, why.clone()),
+        Ok(End::NoAnswer) => (4, "the controller did not answer".to_owned()),
+        Err(error) => (1, format!("{error:#}")),
+    };
+    let finished = matches!(ended, Ok(End::Session(Ended::PlaylistOver)));
+    let next = match ended {
+        Ok(End::Session(Ended::GaveWay(next))) => Some(next.clone()),
+        _ => None,
+    };
+    (exit_code, LastWords { run, exit_code: exit_code.into(), finished, next, words })
+}
+
+/// Asks the controller what to play, and plays it.
+async fn obey(
+    channel: &ChannelId,
+    run: &Ulid,
+    socket: PathBuf,
+    takeover: Option<Takeover>,
+) -> anyhow::Result<End> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let (channel, run, pid) = (channel.clone(), run.clone(), std::process::id());
     let (up, mut down) = link::dial(socket, Hello { channel, run, pid, version, briefed: false });
     log::tell(up.clone());
     let Ok(first) = tokio::time::timeout(SPEC_DEADLINE, down.recv()).await else {
         tracing::error!("the controller did not answer within {} s", SPEC_DEADLINE.as_secs());
-        return Ok((4, "the controller did not answer"));
+        return Ok(End::NoAnswer);
     };
     match first {
-        Some(ToWorker::Spec(spec)) => match begin(*spec, Line { up, down }).await? {
-            Ended::Stopped => Ok((0, "it was told to stop")),
-            Ended::PlaylistOver => Ok((0, FINISHED)),
-        },
-        Some(ToWorker::Stop) => Ok((0, "it was told to stop")),
+        Some(ToWorker::Spec(spec)) => begin(*spec, Line { up, down }, takeover).await.map(End::Session),
+        Some(ToWorker::Stop) => Ok(End::Session(Ended::Stopped)),
         _ => bail!("the controller's first word was not a spec"),
     }
 }
 
-async fn begin(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
-    tracing::info!(channel.id = %spec.channel, run.id = %spec.run, items = spec.items.len(), "the worker begins");
-    session::run(spec, line).await
+async fn begin(spec: WorkerSpec, line: Line, takeover: Option<Takeover>) -> anyhow::Result<Ended> {
+    tracing::info!(channel.id = %spec.channel, run.id = %spec.run, items = spec.items.len(),
+        standby = takeover.is_some(), "the worker begins");
+    session::run(spec, line, takeover).await
 }
 
 /// By hand, what would be told the controller is logged.

@@ -50,6 +50,15 @@ impl Playlist {
         }
     }
 
+    /// Goes to the cursor's item; false where it is not in this round.
+    pub fn go_to(&mut self, cursor: &Cursor) -> bool {
+        let found = self.items.iter().position(|i| i.id == cursor.item && i.key == cursor.key);
+        self.at = found.unwrap_or(self.at);
+        self.barren = 0;
+        self.passed_over.clear();
+        found.is_some()
+    }
+
     /// The items of this round.
     pub fn items(&self) -> &[ItemSpec] {
         &self.items

@@ -12,7 +12,7 @@ use crate::source::recipe;
 use state::ids::Ulid;
 use state::prepared::WAITS;
 use state::profile::Profile;
-use state::wire::{ItemFailure, ItemSpec, MediaAt, NextSeen};
+use state::wire::{Cursor, ItemFailure, ItemSpec, MediaAt, NextSeen};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -73,6 +73,8 @@ pub struct Programme {
     /// Where the first item begins, ms.
     from_ms: u64,
     opening: Option<ItemSpec>,
+    /// What is being opened is not wanted any more.
+    unwanted: bool,
     ready: VecDeque<Opened>,
     finished: bool,
     rounds_failed: u32,
@@ -102,6 +104,7 @@ impl Programme {
             events,
             from_ms,
             opening: None,
+            unwanted: false,
             ready: VecDeque::new(),
             finished: false,
             rounds_failed: 0,
@@ -183,6 +186,9 @@ impl Programme {
         now: state::Timestamp,
     ) -> Option<ItemFailure> {
         let item = self.opening.take()?;
+        if std::mem::take(&mut self.unwanted) {
+            return None;
+        }
         match result {
             Ok(opened) => {
                 self.playlist.opened();
@@ -309,6 +315,26 @@ impl Programme {
         let seen = |item: &ItemSpec, ready| NextSeen { id: item.id.clone(), key: item.key.clone(), ready };
         let first = self.ready.front().map(|o| seen(&o.item, true));
         first.or_else(|| self.opening.as_ref().or(self.playlist.peek()).map(|item| seen(item, false)))
+    }
+
+    /// Where a worker goes on that begins after the item on the air; `None` when nothing follows it.
+    pub fn next_cursor(&self) -> Option<Cursor> {
+        self.next_seen().map(|next| Cursor { item: next.id, key: next.key, offset_ms: 0 })
+    }
+
+    /// Before anything is on the air: begins with the cursor's item, opened already or not. Where nobody knows it,
+    /// what was opened stays.
+    pub fn begin_with(&mut self, cursor: &Cursor) {
+        if self.next_cursor().is_some_and(|next| next.item == cursor.item) {
+            return;
+        }
+        if let Some(at) = self.ready.iter().position(|opened| opened.item.id == cursor.item) {
+            self.ready.drain(..at);
+        } else if self.playlist.go_to(cursor) {
+            self.ready.clear();
+            self.unwanted = self.opening.is_some();
+            self.finished = false;
+        }
     }
 
     /// Failures of this run, newest last.

@@ -13,8 +13,9 @@ use crate::source::child::Tools;
 use crate::source::known::Known;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
+use crate::takeover::{NoTurn, Takeover, Turn};
 use state::destination::Boundary;
-use state::wire::{DestinationSpec, ToController, ToWorker, WorkerSpec};
+use state::wire::{Cursor, DestinationSpec, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,15 +39,21 @@ pub enum Event {
     Opened(Box<Result<Opened, NotOpened>>),
     /// The slate or the fallback video was made or could not be.
     Fallback(Box<Made>),
+    /// The worker before has gone, and said where to go on; or it never will.
+    Turn(Result<Cursor, NoTurn>),
 }
 
 /// How a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// Somebody asked for it.
     Stopped,
     /// The playlist was played to its end and does not loop.
     PlaylistOver,
+    /// It gave way to another worker, which goes on here.
+    GaveWay(Cursor),
+    /// It was to take over, and there was nothing to be taken over.
+    NoTurn(String),
 }
 
 /// The line to the controller; both ends are idle when the worker runs by hand.
@@ -68,6 +75,7 @@ struct Session {
     stage: Stage,
     /// What is being made for the fallback; it ends with the session.
     jobs: JoinSet<()>,
+    turn: Turn,
     next_look: Instant,
     /// When the next tag is due, ms of channel time.
     next_ms: i64,
@@ -80,24 +88,27 @@ enum Stage {
     Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace>, since: Instant },
 }
 
-/// Plays until it is told to stop or the playlist is over. Call it on the worker's main thread.
+/// Plays until it is told to stop or the playlist is over, after its turn has come if it takes over. Call it on the
+/// worker's main thread.
 ///
 /// # Errors
 /// When signals cannot be listened to.
-pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
+pub async fn run(spec: WorkerSpec, line: Line, takeover: Option<Takeover>) -> anyhow::Result<Ended> {
     let Line { up, mut down } = line;
     let changed = Arc::new(Notify::new());
     let (alive, mut all_children) = mpsc::channel(1);
     let (events, mut from_tasks) = mpsc::channel(16);
     let opener = opener(&spec, alive).await;
-    let mut session = Session::new(spec, opener, events, up, Arc::clone(&changed));
+    let turn = if takeover.is_some() { Turn::Awaited } else { Turn::Ours };
+    let mut session = Session::new(spec, opener, events, up, Arc::clone(&changed), turn);
+    takeover.into_iter().for_each(|takeover| session.await_turn(takeover));
     let mut signals = Signals::new()?;
     let mut beat = interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
         let look = session.next_look;
         tokio::select! {
-            () = sleep_until(look) => if session.look() { break Ended::PlaylistOver },
+            () = sleep_until(look) => if let Some(ended) = session.look() { break ended },
             Some(event) = from_tasks.recv() => session.take(event),
             order = down.recv(), if !down.is_closed() => match order {
                 Some(order) => if session.obey(order) { break Ended::Stopped },
@@ -109,6 +120,7 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
         }
     };
     tracing::info!(?ended, "the session ends");
+    session.beat();
     session.end().await;
     if timeout(CHILDREN_DEADLINE, all_children.recv()).await.is_err() {
         tracing::error!("a source did not end in time");
@@ -165,8 +177,12 @@ impl Session {
         events: mpsc::Sender<Event>,
         up: mpsc::Sender<ToController>,
         changed: Arc<Notify>,
+        turn: Turn,
     ) -> Self {
-        let outputs = Outputs::connect(&spec, Arc::clone(&changed));
+        let outputs = match turn {
+            Turn::Ours => Outputs::connect(&spec, Arc::clone(&changed)),
+            _ => Outputs::none(Arc::clone(&changed)),
+        };
         let mut search = spec.items.clone();
         if let Some(cursor) = &spec.cursor
             && let Some(at) = search.iter().position(|i| i.id == cursor.item)
@@ -188,6 +204,7 @@ impl Session {
             changed,
             stage: Stage::Searching,
             jobs: JoinSet::new(),
+            turn,
             next_look: Instant::now(),
             next_ms: 0,
             out: Vec::new(),
@@ -199,8 +216,26 @@ impl Session {
             Event::Found(found) => self.begin(*found),
             Event::Opened(result) => self.take_opened(*result),
             Event::Fallback(made) => self.take_fallback(*made),
+            Event::Turn(Ok(cursor)) => self.take_over(cursor),
+            Event::Turn(Err(why)) => self.turn = Turn::Never(why.to_string()),
         }
         self.next_look = Instant::now();
+    }
+
+    fn await_turn(&self, takeover: Takeover) {
+        let events = self.events.clone();
+        tokio::spawn(async move { events.send(Event::Turn(takeover.wait().await)).await });
+    }
+
+    /// The outputs are ours now. What is opened is what comes next, unless the worker before went another way.
+    fn take_over(&mut self, cursor: Cursor) {
+        tracing::info!(item.key = %cursor.key, "the channel is taken over");
+        self.turn = Turn::come(Instant::now());
+        self.outputs = Outputs::connect(&self.spec, Arc::clone(&self.changed));
+        if let Stage::Playing { programme, .. } = &mut self.stage {
+            programme.begin_with(&cursor);
+        }
+        self.spec.cursor = Some(cursor);
     }
 
     fn begin(&mut self, found: Found) {
@@ -237,26 +272,31 @@ impl Session {
         self.changed.notify_one();
     }
 
-    /// One look at the clock: open what is needed, send what is due. True when everything has been played.
-    fn look(&mut self) -> bool {
+    /// One look at the clock: open what is needed, send what is due. Gives how it ended when nothing is left to do.
+    fn look(&mut self) -> Option<Ended> {
         let now = Instant::now();
+        if let Turn::Never(why) = &self.turn {
+            return Some(Ended::NoTurn(why.clone()));
+        }
+        let may_begin = self.turn.may_begin(now, || self.outputs.is_heard());
         let Stage::Playing { air, programme, pace, since } = &mut self.stage else {
             self.next_look = now + Duration::from_millis(250);
-            return false;
+            return None;
         };
         programme.plan(air.needs_next(), now);
         if let Some(after) = programme.question(now) {
             let _ = self.up.try_send(ToController::WantItems { after });
         }
-        if pace.is_none() && air.can_begin(programme, now - *since > LATE) {
+        if pace.is_none() && may_begin && air.can_begin(programme, now - *since > LATE) {
             *pace = Some(Pace::start(now));
             self.outputs.begin(state::now());
         }
         let Some(pace) = pace else {
-            self.next_look = now + Duration::from_millis(250);
+            let soon = if matches!(self.turn, Turn::Come { .. }) { 20 } else { 250 };
+            self.next_look = now + Duration::from_millis(soon);
             let nothing_to_wait_for = programme.is_finished();
             self.prepare_fallback();
-            return nothing_to_wait_for;
+            return nothing_to_wait_for.then_some(Ended::PlaylistOver);
         };
         if let Some(late) = pace.forgive(now, self.next_ms) {
             tracing::warn!(late_ms = late, "the worker was held up; it goes on from where it stood");
@@ -274,13 +314,18 @@ impl Session {
                 self.next_ms = at;
                 pace.wake(now, at)
             }
-            Moment::Finished => now,
+            Moment::Finished | Moment::GaveWay => now,
+        };
+        let ended = match moment {
+            Moment::Due(_) => None,
+            Moment::Finished => Some(Ended::PlaylistOver),
+            Moment::GaveWay => programme.next_cursor().map(Ended::GaveWay),
         };
         let happened = air.happened();
         if !happened.is_empty() {
             self.note(happened);
         }
-        moment == Moment::Finished
+        ended
     }
 
     fn note(&mut self, happened: Vec<Happened>) {
@@ -330,8 +375,12 @@ impl Session {
                     programme.keep_uniform(wants_uniform(&list));
                 }
                 self.spec.destinations.clone_from(&list);
-                self.outputs.update(list);
+                // One that waits for its turn must not be heard before it.
+                if !matches!(self.turn, Turn::Awaited) {
+                    self.outputs.update(list);
+                }
             }
+            (ToWorker::GiveWay, Stage::Playing { air, .. }) => air.give_way(),
             (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
             (ToWorker::Slate { on }, stage) => {
                 self.spec.slate_on = on;

@@ -23,6 +23,23 @@ fn spec(dir: &Path, window: usize) -> HlsSpec {
     serde_json::from_value(spec).unwrap()
 }
 
+/// The wide clip, so many times, from this ms of channel time on.
+fn wide(from_ms: i64, times: usize) -> Timeline {
+    let clips = tempfile::tempdir().unwrap();
+    let clip = Clip::wide(clips.path());
+    let mut timeline = Timeline::starting_at(from_ms);
+    (0..times).for_each(|_| timeline.append(&clip));
+    timeline
+}
+
+/// An output that is given one half of the tags; the other half comes back.
+fn half_sent<'a>(dir: &Path, tags: &'a [Tag]) -> (Hls, &'a [Tag]) {
+    let mut hls = Hls::start(spec(dir, 100), 1, state::now(), Arc::default()).unwrap();
+    let (before, after) = tags.split_at(tags.len() / 2);
+    before.iter().for_each(|tag| hls.send(tag));
+    (hls, after)
+}
+
 /// One run of a worker: sends the tags as fast as the queue takes them.
 fn run(dir: &Path, window: usize, epoch: u64, tags: &[Tag]) {
     let mut hls = Hls::start(spec(dir, window), epoch, state::now(), Arc::default()).unwrap();
@@ -141,19 +158,13 @@ fn every_segment_stands_alone_in_its_own_size_and_rate() {
 
 #[test]
 fn a_restart_goes_on_with_the_playlist() {
-    let clips = tempfile::tempdir().unwrap();
-    let clip = Clip::wide(clips.path());
-    let mut timeline = Timeline::starting_at(0);
-    timeline.append(&clip);
-    timeline.append(&clip);
+    let timeline = wide(0, 2);
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), 6, 1, &timeline.tags);
     let first = playlist(dir.path());
     let (sequence, listed) = (value(&first, "#EXT-X-MEDIA-SEQUENCE:"), segments(&first).len() as u64);
 
-    let mut again = Timeline::starting_at(0);
-    again.append(&clip);
-    run(dir.path(), 6, 2, &again.tags);
+    run(dir.path(), 6, 2, &wide(0, 1).tags);
     let second = playlist(dir.path());
     let next = format!("2-{}.ts", sequence + listed);
     let joint = second.split(&next).next().unwrap();
@@ -179,12 +190,8 @@ fn clock_top(segment: &Path) -> u8 {
 
 #[test]
 fn the_33_bit_clock_wraps_without_a_trace() {
-    let clips = tempfile::tempdir().unwrap();
-    let clip = Clip::wide(clips.path());
     // The clock wraps (2^33 / 90 - 1000) ms after channel time 0, in the middle of this.
-    let mut timeline = Timeline::starting_at((1_i64 << 33) / 90 - 1000 - 3_300);
-    timeline.append(&clip);
-    timeline.append(&clip);
+    let timeline = wide((1_i64 << 33) / 90 - 1000 - 3_300, 2);
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), 100, 1, &timeline.tags);
     let text = playlist(dir.path());
@@ -198,18 +205,12 @@ fn the_33_bit_clock_wraps_without_a_trace() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_reported_and_recovered_from() {
-    let clips = tempfile::tempdir().unwrap();
-    let mut timeline = Timeline::starting_at(0);
-    timeline.append(&Clip::wide(clips.path()));
-    timeline.append(&Clip::wide(clips.path()));
+    let timeline = wide(0, 2);
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("hls");
     std::fs::write(&dir, "a file where the folder should be").unwrap();
 
-    let changed = Arc::new(tokio::sync::Notify::new());
-    let mut hls = Hls::start(spec(&dir, 100), 1, state::now(), changed).unwrap();
-    let (before, after) = timeline.tags.split_at(timeline.tags.len() / 2);
-    before.iter().for_each(|tag| hls.send(tag));
+    let (mut hls, after) = half_sent(&dir, &timeline.tags);
     wait_until("the error shows", || hls.seen().error.is_some());
     std::fs::remove_file(&dir).unwrap();
     after.iter().for_each(|tag| hls.send(tag));
@@ -226,14 +227,9 @@ fn unfinished(dir: &Path, name: &str) -> PathBuf {
 
 #[test]
 fn a_full_disk_costs_segments_and_no_number() {
-    let clips = tempfile::tempdir().unwrap();
-    let mut timeline = Timeline::starting_at(0);
-    timeline.append(&Clip::wide(clips.path()));
-    timeline.append(&Clip::wide(clips.path()));
+    let timeline = wide(0, 2);
     let dir = tempfile::tempdir().unwrap();
-    let mut hls = Hls::start(spec(dir.path(), 100), 1, state::now(), Arc::default()).unwrap();
-    let (before, after) = timeline.tags.split_at(timeline.tags.len() / 2);
-    before.iter().for_each(|tag| hls.send(tag));
+    let (mut hls, after) = half_sent(dir.path(), &timeline.tags);
     wait_until("a segment is published", || hls.seen().last_segment_at.is_some());
     let full = (3..20).map(|number| unfinished(dir.path(), &format!("1-{number}.ts")));
     let full = full.filter(|path| !path.exists() && std::os::unix::fs::symlink("/dev/full", path).is_ok());
@@ -250,15 +246,10 @@ fn a_full_disk_costs_segments_and_no_number() {
 
 #[test]
 fn a_folder_that_was_deleted_comes_back_and_counts_on() {
-    let clips = tempfile::tempdir().unwrap();
-    let mut timeline = Timeline::starting_at(0);
-    timeline.append(&Clip::wide(clips.path()));
-    timeline.append(&Clip::wide(clips.path()));
+    let timeline = wide(0, 2);
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("hls");
-    let mut hls = Hls::start(spec(&dir, 100), 1, state::now(), Arc::default()).unwrap();
-    let (before, after) = timeline.tags.split_at(timeline.tags.len() / 2);
-    before.iter().for_each(|tag| hls.send(tag));
+    let (mut hls, after) = half_sent(&dir, &timeline.tags);
     wait_until("a segment is published", || hls.seen().last_segment_at.is_some());
     wait_until("nothing new came in between", || std::fs::remove_dir_all(&dir).is_ok());
     after.iter().for_each(|tag| hls.send(tag));
@@ -272,10 +263,7 @@ fn a_folder_that_was_deleted_comes_back_and_counts_on() {
 
 #[test]
 fn a_disk_that_hangs_makes_nobody_wait() {
-    let clips = tempfile::tempdir().unwrap();
-    let clip = Clip::wide(clips.path());
-    let mut timeline = Timeline::starting_at(0);
-    (0..12).for_each(|_| timeline.append(&clip));
+    let timeline = wide(0, 12);
     let dir = tempfile::tempdir().unwrap();
     let mut hls = Hls::start(spec(dir.path(), 100), 1, state::now(), Arc::default()).unwrap();
     // The folder is looked through at the start, so wait until that is over.

@@ -49,7 +49,7 @@ impl Supervisor {
             return;
         }
         let run = Ulid::new(now.wall);
-        let started = spawn::worker(&self.config, id, &run);
+        let started = spawn::worker(&self.config, id, &run, false);
         let policy = self.wishes.get(id).map(|wish| wish.restart).unwrap_or_default();
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.attempt(now);
@@ -162,6 +162,9 @@ impl Supervisor {
     pub(super) async fn exited(&mut self, id: &ChannelId, run: &Ulid, code: Option<i32>, now: Now) {
         let Some(wish) = self.wishes.get(id) else { return };
         let Some(channel) = self.channels.get_mut(id) else { return };
+        if channel.handover.successor_of(run).is_some() {
+            return channel.successor_gone(code, now);
+        }
         let Some(ending) = channel.run(run).map(|run| run.ending.map(|ending| ending.why)) else { return };
         let last = LastWords::of(&self.config.state_dir.join("run"), id, run);
         let code = code.or(last.as_ref().map(|last| last.exit_code));
@@ -170,8 +173,9 @@ impl Supervisor {
         let words = exit_words(code, line);
         let beat = channel.beat.take();
         channel.gone(code, words.clone(), now);
-        let finished = last.map_or(code == Some(0), |last| last.finished) && !wish.looped;
-        let verdict = verdict(wish.wish, ending, finished);
+        let finished = last.as_ref().map_or(code == Some(0), |last| last.finished) && !wish.looped;
+        let next = last.and_then(|last| last.next);
+        let verdict = verdict(wish.wish, ending, finished, next.is_some());
         let ended = Ended { run, beat, code, words: &words, as_asked: verdict != Verdict::Crashed };
         self.run_over(id, &ended, wish.session_id.clone(), now);
         let Some(channel) = self.channels.get_mut(id) else { return };
@@ -188,6 +192,14 @@ impl Supervisor {
                 channel.happen(Happening::Ended, now);
                 channel.over();
                 self.switch_off(id).await;
+            }
+            Verdict::GaveWay => {
+                channel.gave_way(next, now);
+                let by = channel.state.run.as_ref().map(|run| tracing::field::display(&run.id));
+                tracing::info!(channel.id = %id, run.id = %run, by, "the worker gave way");
+                if let Some(successor) = channel.state.run.as_ref().filter(|next| next.exit_words.is_none()) {
+                    self.books.began(id, &successor.id);
+                }
             }
             Verdict::Crashed => {
                 channel.state.failed_run.clone_from(&channel.state.run);

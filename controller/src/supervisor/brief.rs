@@ -7,6 +7,7 @@ use crate::wishes::destinations::Keyring;
 use state::channel::StreamConfig;
 use state::ids::Ulid;
 use state::playlist::{Item, Playlist};
+use state::profile::Profile;
 use state::secret::Secret;
 use state::storage::StorageSettings;
 use state::wire::{Cursor, DestinationSpec, HlsSpec, ItemSpec, MediaAt, WorkerSpec};
@@ -38,6 +39,8 @@ pub struct RunFacts {
     pub cursor: Option<Cursor>,
     /// Lowest HLS sequence number it may use.
     pub first_sequence: u64,
+    /// The profile of the run before, where this one takes over from it.
+    pub profile: Option<Profile>,
 }
 
 impl Briefing {
@@ -56,7 +59,7 @@ impl Briefing {
             generation: 0,
             items,
             looped: wish.looped,
-            profile: wish.profile.clone(),
+            profile: wish.profile.clone().or(facts.profile),
             destinations: self.destinations(wish),
             hls: wish.hls.enabled.then(|| HlsSpec {
                 dir: self.config.hls_dir.join(wish.public_id.as_str()),
@@ -74,7 +77,6 @@ impl Briefing {
             prepares: self.config.prepares,
             fallback,
             slate_on: wish.slate_on,
-            standby: false,
         }
     }
 

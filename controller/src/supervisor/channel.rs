@@ -3,6 +3,8 @@
 
 use super::air::{Air, Is, View, judge};
 use super::backoff;
+use super::brief::RunFacts;
+use super::handover::{Handover, Successor};
 use super::process::Process;
 use super::seen::{Ending, Life, Now, Origin, Run, STALE, Sight, Stage, Why};
 use super::socket::Line;
@@ -12,7 +14,7 @@ use state::ids::Ulid;
 use state::phase::{Happening, Phase, Wish};
 use state::restart::Restart;
 use state::seen::{Began, RunSeen, StreamState};
-use state::wire::{Heartbeat, Playing};
+use state::wire::{Cursor, Heartbeat, Playing};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +43,8 @@ pub(super) struct Channel {
     pub save_failed: Option<String>,
     /// Why the next run will be begun.
     pub began: Began,
+    /// Its worker's way to another one, while it is on it.
+    pub handover: Handover,
     air: Air,
     cursor_saved: Instant,
 }
@@ -52,15 +56,18 @@ pub(super) enum Verdict {
     AsAsked,
     /// A playlist that does not loop came to its end.
     Finished,
+    /// It gave way to another worker.
+    GaveWay,
     /// It failed.
     Crashed,
 }
 
 /// What the end of a worker means.
-pub(super) fn verdict(wish: Wish, ending: Option<Why>, finished: bool) -> Verdict {
+pub(super) fn verdict(wish: Wish, ending: Option<Why>, finished: bool, gave_way: bool) -> Verdict {
     match ending {
         Some(Why::Asked) => Verdict::AsAsked,
         _ if wish == Wish::Off => Verdict::AsAsked,
+        _ if gave_way => Verdict::GaveWay,
         None if finished => Verdict::Finished,
         _ => Verdict::Crashed,
     }
@@ -80,6 +87,7 @@ impl Channel {
             alerts,
             save_failed: None,
             began: Began::Resume,
+            handover: Handover::default(),
             air,
             cursor_saved: now.mono,
         }
@@ -191,8 +199,14 @@ impl Channel {
 
     /// For a run that has written nothing yet.
     pub(super) fn set_sequences_aside(&mut self) {
-        self.first_sequence = self.state.hls_sequence_reserved;
+        self.first_sequence = self.next_sequences();
+    }
+
+    /// Sequence numbers that nobody else has: the lowest of them.
+    pub(super) fn next_sequences(&mut self) -> u64 {
+        let first = self.state.hls_sequence_reserved;
         self.state.hls_sequence_reserved += SEQUENCES_AHEAD;
+        first
     }
 
     /// A worker could not be started or failed: the next one is due by policy, or none is. Returns the failures in
@@ -225,11 +239,55 @@ impl Channel {
         self.state.retry_count = 0;
     }
 
-    /// The present run, if it is this one.
+    /// The worker that played has given way. Its successor goes on, if there is one: for the channel nothing has
+    /// happened then.
+    pub(super) fn gave_way(&mut self, next: Option<Cursor>, now: Now) {
+        self.state.cursor = next.or(self.state.cursor.take());
+        let Some(successor) = self.handover.take_successor() else {
+            self.happen(Happening::Ended, now);
+            return;
+        };
+        let Successor { run, line, beat, log, first_sequence, .. } = successor;
+        self.state.run = Some(begun(run.id.clone(), run.process, Began::Upgrade, now));
+        self.life = Life::Running(run);
+        (self.line, self.beat, self.log, self.first_sequence) = (line, beat, log, first_sequence);
+    }
+
+    /// The present run or the one that waits to follow it, if it is this one.
     pub(super) fn run(&mut self, id: &Ulid) -> Option<&mut Run> {
         match &mut self.life {
             Life::Running(run) if run.id == *id => Some(run),
-            _ => None,
+            _ => self.handover.successor_of(id).map(|successor| &mut successor.run),
+        }
+    }
+
+    /// The line to this run.
+    pub(super) fn line_of(&mut self, id: &Ulid) -> &mut Option<Line> {
+        match self.handover.successor.as_mut().filter(|successor| successor.run.id == *id) {
+            Some(successor) => &mut successor.line,
+            None => &mut self.line,
+        }
+    }
+
+    /// What the briefing of this run has to say.
+    pub(super) fn facts(&self, id: &Ulid) -> RunFacts {
+        let run = id.clone();
+        let successor = self.handover.successor.as_ref().filter(|successor| successor.run.id == *id);
+        match successor {
+            Some(Successor { epoch, cursor, first_sequence, profile, .. }) => RunFacts {
+                run,
+                epoch: *epoch,
+                cursor: Some(cursor.clone()),
+                first_sequence: *first_sequence,
+                profile: profile.clone(),
+            },
+            None => RunFacts {
+                run,
+                epoch: self.state.epoch,
+                cursor: self.state.cursor.clone(),
+                first_sequence: self.first_sequence,
+                profile: None,
+            },
         }
     }
 
@@ -354,108 +412,4 @@ pub(super) fn exit_words(code: Option<i32>, last_line: Option<String>) -> String
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_end_of_a_list_that_does_not_loop_is_a_good_end_unasked() {
-        use Verdict::{AsAsked, Crashed, Finished};
-        let cases = [
-            (Wish::On, None, true, Finished),
-            (Wish::On, None, false, Crashed),
-            (Wish::On, Some(Why::Hung), true, Crashed),
-            (Wish::On, Some(Why::Hung), false, Crashed),
-            (Wish::On, Some(Why::Asked), true, AsAsked),
-            (Wish::On, Some(Why::Asked), false, AsAsked),
-            (Wish::Off, None, false, AsAsked),
-            (Wish::Off, Some(Why::Hung), false, AsAsked),
-        ];
-        for (wish, ending, finished, expected) in cases {
-            assert_eq!(verdict(wish, ending, finished), expected, "{wish:?} {ending:?} {finished}");
-        }
-    }
-
-    fn process(pid: u32) -> Process {
-        Process { pid, started: 1 }
-    }
-
-    fn channel(now: Now) -> Channel {
-        Channel::new(StreamState::new(state::ids::ChannelId::main()), Vec::new(), now)
-    }
-
-    #[test]
-    fn what_was_waited_for_is_waited_for_by_the_next_controller() {
-        let now = Now::read();
-        let policy = Restart::default();
-        let mut before = channel(now);
-        before.attempt(now);
-        before.spawned(Ulid::from_text("a"), process(2), LogMark::default(), now);
-        before.gone(Some(1), String::new(), now);
-        before.state.retry_count = 1;
-        before.failed(Happening::Crashed, &policy, now);
-        let again = |state: StreamState, wall| {
-            let mut after = Channel::new(state, Vec::new(), now);
-            after.found_none(None, Now { wall, ..now });
-            after.bound_wait(&policy, now);
-            after
-        };
-        let later = now.wall.checked_add(Duration::from_secs(20)).unwrap();
-        let Life::Waiting { due } = again(before.state.clone(), later).life else { panic!("it waits") };
-        assert!(due <= now.mono + Duration::from_secs(13));
-        let much_later = now.wall.checked_add(Duration::from_secs(40)).unwrap();
-        assert_eq!(again(before.state.clone(), much_later).life, Life::None);
-        // A wall clock that went back a year does not make a channel wait for a year.
-        let long_ago = now.wall.checked_sub(Duration::from_secs(365 * 86_400)).unwrap();
-        let Life::Waiting { due } = again(before.state.clone(), long_ago).life else { panic!("it waits") };
-        assert!(due <= now.mono + Duration::from_secs(133));
-        before.failed(Happening::SpawnFailed, &Restart { auto: false, ..policy.clone() }, now);
-        assert_eq!(again(before.state.clone(), later).life, Life::GaveUp);
-    }
-
-    #[test]
-    fn an_adoption_counts_nothing_and_keeps_the_phase() {
-        let now = Now::read();
-        let mut before = channel(now);
-        before.attempt(now);
-        before.spawned(Ulid::from_text("a"), process(2), LogMark::default(), now);
-        before.happen(Happening::Sending, now);
-        let mut after = Channel::new(before.state.clone(), Vec::new(), now);
-        after.found(Ulid::from_text("a"), process(2), now);
-        assert_eq!(after.state, before.state);
-        // One that was told to end has nothing to expect but its end.
-        before.happen(Happening::StopAsked, now);
-        let mut after = Channel::new(before.state, Vec::new(), now);
-        after.found(Ulid::from_text("a"), process(2), now);
-        assert!(matches!(&after.life, Life::Running(Run { ending: Some(_), .. })));
-        // One that nobody had written down yet has the next fencing number.
-        let mut unknown = channel(now);
-        unknown.adopted(Ulid::from_text("b"), process(3), now);
-        assert_eq!((unknown.state.phase, unknown.state.epoch), (Phase::Starting, 1));
-        assert_eq!((unknown.state.restart_count, unknown.state.run.unwrap().pid), (0, 3));
-    }
-
-    #[test]
-    fn the_end_is_told_in_words() {
-        assert_eq!(exit_words(Some(137), None), "killed by signal 9");
-        assert_eq!(exit_words(Some(2), Some("no disk".into())), "exit code 2: no disk");
-    }
-
-    #[test]
-    fn sequence_numbers_never_go_back_and_stay_ahead() {
-        let now = Now::read();
-        let mut channel = channel(now);
-        let log = LogMark::default();
-        channel.attempt(now);
-        channel.spawned(Ulid::from_text("a"), process(2), log.clone(), now);
-        assert_eq!((channel.first_sequence, channel.state.hls_sequence_reserved), (0, 1000));
-        assert!(!channel.reserve(400));
-        assert!(channel.reserve(600));
-        assert_eq!(channel.state.hls_sequence_reserved, 1600);
-        channel.gone(Some(1), String::new(), now);
-        channel.failed(Happening::Crashed, &Restart::default(), now);
-        channel.attempt(now);
-        channel.spawned(Ulid::from_text("b"), process(3), log, now);
-        assert_eq!(channel.first_sequence, 1600);
-        assert_eq!((channel.state.restart_count, channel.state.retry_count, channel.state.epoch), (1, 1, 2));
-    }
-}
+mod tests;

@@ -9,9 +9,11 @@ mod books;
 pub mod brief;
 mod channel;
 pub mod greeting;
+mod handover;
 pub(crate) mod journal;
 mod orders;
 pub mod process;
+mod program;
 #[cfg(test)]
 mod properties;
 pub mod reconcile;
@@ -70,6 +72,8 @@ pub(crate) enum Event {
     HungUp { channel: ChannelId, line: u64 },
     /// A worker's process ended.
     Exited { channel: ChannelId, run: Ulid, code: Option<i32> },
+    /// Whether a worker that was left to us runs another program than the one that is installed.
+    Compared { channel: ChannelId, run: Ulid, another: bool },
     /// Someone asks whether this loop turns.
     Pulse { done: oneshot::Sender<()> },
     /// The controller ends, and the workers with it. Said twice: now.
@@ -225,7 +229,7 @@ impl Supervisor {
             self.switch_off(&id).await;
         }
         self.settle_all().await;
-        while !(self.leaving && self.channels.values().all(|c| c.life == Life::None)) {
+        while !(self.leaving && self.channels.values().all(Channel::is_over)) {
             let wake = self.wake_at();
             // Events first: an exit that is already in the inbox must not look like a silence.
             let event = tokio::select! {
@@ -267,6 +271,9 @@ impl Supervisor {
             if let Life::Running(run) = &mut channel.life {
                 run.heard = now;
             }
+            if let Some(successor) = &mut channel.handover.successor {
+                successor.run.heard = now;
+            }
         }
     }
 
@@ -278,6 +285,8 @@ impl Supervisor {
                     known.start_afresh();
                 }
                 self.want_destinations(&channel);
+                // It was told the old wish.
+                self.dismiss_successor(&channel, "the wish may have changed");
                 self.settle(&channel).await;
                 self.tell_slate(&channel);
                 if ask == Ask::Fallback {
@@ -300,6 +309,11 @@ impl Supervisor {
                 // It may have been changed since the worker was briefed.
                 self.tell_fallback(&channel);
             }
+            Event::Compared { channel, run, another } => {
+                if let Some(known) = self.channels.get_mut(&channel) {
+                    known.compared(&run, another);
+                }
+            }
             Event::Pulse { done } => {
                 let _ = done.send(());
             }
@@ -310,6 +324,9 @@ impl Supervisor {
             Event::HungUp { channel, line } => {
                 if let Some(known) = self.channels.get_mut(&channel) {
                     known.line.take_if(|own| own.id == line);
+                    if let Some(successor) = &mut known.handover.successor {
+                        successor.line.take_if(|own| own.id == line);
+                    }
                 }
             }
             Event::Exited { channel, run, code } => {
@@ -326,6 +343,7 @@ impl Supervisor {
 
     /// Makes one channel what it should be, as far as that can be done now.
     async fn settle(&mut self, id: &ChannelId) {
+        self.hand_over(id, Now::read()).await;
         // Each action changes what is seen, so that a few rounds reach the end; the bound keeps a mistake small.
         for _ in 0..8 {
             self.forgive_silence();
@@ -423,6 +441,9 @@ impl Supervisor {
         if last.as_ref().is_some_and(|last| last.finished) && wish.as_ref().is_some_and(|wish| !wish.looped) {
             self.finished.push(id);
             channel.over();
+        }
+        if let Some(next) = last.as_ref().and_then(|last| last.next.clone()) {
+            channel.state.cursor = Some(next);
         }
         channel.found_none(last.map(|last| last.words), now);
         channel.bound_wait(&wish.map(|wish| wish.restart).unwrap_or_default(), now);

@@ -12,7 +12,7 @@ use state::ids::{ChannelId, Ulid};
 use state::phase::{Happening, Phase, Wish};
 use state::restart::Restart;
 use state::seen::StreamState;
-use state::wire::{Heartbeat, Playing};
+use state::wire::{Cursor, Heartbeat, Playing};
 use std::time::Duration;
 
 /// What can happen to a channel and its worker.
@@ -27,6 +27,8 @@ enum Fate {
     Calls,
     Beats,
     Dies,
+    /// The worker gives way, to one that waits for it or to nobody.
+    GivesWay(bool),
     /// The controller is killed and comes back; what is on the disk and the worker are all it has.
     ControllerDies,
     /// From now on programs cannot be started, or can be again.
@@ -42,6 +44,7 @@ fn fates() -> impl Strategy<Value = Vec<Fate>> {
         3 => Just(Fate::Calls),
         3 => Just(Fate::Beats),
         3 => Just(Fate::Dies),
+        1 => any::<bool>().prop_map(Fate::GivesWay),
         1 => Just(Fate::ControllerDies),
         1 => any::<bool>().prop_map(Fate::Startable),
     ];
@@ -120,6 +123,7 @@ impl World {
             }
             Fate::Stop => self.wish = Wish::Off,
             Fate::Calls | Fate::Beats if !self.alive => {}
+            Fate::GivesWay(awaited) => self.give_way(awaited),
             Fate::Calls => {
                 let now = self.now.mono;
                 if let Life::Running(run) = &mut self.channel.life
@@ -158,12 +162,36 @@ impl World {
         let ending = run.ending.map(|ending| ending.why);
         self.alive = false;
         self.channel.gone(code, "it died".into(), self.now);
-        match verdict(self.wish, ending, false) {
+        match verdict(self.wish, ending, false, false) {
+            Verdict::GaveWay => unreachable!("it died"),
             Verdict::AsAsked => drop(self.channel.happen(Happening::Ended, self.now)),
             Verdict::Finished | Verdict::Crashed => {
                 self.channel.failed(Happening::Crashed, &self.policy, self.now);
             }
         }
+    }
+
+    /// The end of a worker that was asked to leave at the next boundary.
+    fn give_way(&mut self, awaited: bool) {
+        let Life::Running(run) = &self.channel.life else { return };
+        let ending = run.ending.map(|ending| ending.why);
+        if awaited && ending.is_none() {
+            self.spawns += 1;
+            let (run, process) = self.fresh();
+            let cursor = Cursor { item: Ulid::from_text("next"), key: "next".into(), offset_ms: 0 };
+            self.channel.await_successor(run, process, LogMark::default(), cursor, self.now);
+        }
+        if verdict(self.wish, ending, false, true) != Verdict::GaveWay {
+            return self.die(Some(0));
+        }
+        self.channel.gone(Some(0), "it gave way".into(), self.now);
+        self.channel.gave_way(None, self.now);
+        self.alive = matches!(self.channel.life, Life::Running(_));
+    }
+
+    /// The process of the newest start.
+    fn fresh(&self) -> (Ulid, Process) {
+        (Ulid::from_text(&format!("{:06}", self.spawns)), Process { pid: 1000 + self.spawns, started: 1 })
     }
 
     fn settle(&mut self) {
@@ -190,8 +218,7 @@ impl World {
                 self.spawns += 1;
                 self.most = self.most.max(1 + u32::from(self.alive));
                 self.alive = true;
-                let process = Process { pid: 1000 + self.spawns, started: 1 };
-                let run = Ulid::from_text(&format!("{:06}", self.spawns));
+                let (run, process) = self.fresh();
                 self.channel.spawned(run, process, LogMark::default(), now);
             }
             Action::End(why) => {

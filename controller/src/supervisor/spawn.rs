@@ -53,12 +53,12 @@ pub(super) struct Started {
     pub(super) log: LogMark,
 }
 
-/// Starts the worker of a run, in a process group of its own.
+/// Starts the worker of a run, in a process group of its own; with `standby` it waits for the channel's lock.
 ///
 /// # Errors
 /// The log cannot be opened or the program cannot be started; the message names the file.
 #[allow(clippy::zombie_processes)] // It outlives this program's memory: see `Process::ended`.
-pub(super) fn worker(config: &Config, channel: &ChannelId, run: &Ulid) -> io::Result<Started> {
+pub(super) fn worker(config: &Config, channel: &ChannelId, run: &Ulid, standby: bool) -> io::Result<Started> {
     let (file, log) = open_log(&config.state_dir.join("logs"), channel)?;
     let mut command = Command::new(&config.worker);
     command
@@ -66,6 +66,7 @@ pub(super) fn worker(config: &Config, channel: &ChannelId, run: &Ulid) -> io::Re
         .arg(socket_path(config))
         .arg("--log")
         .arg(log_path(config, channel))
+        .args(standby.then_some("--standby"))
         .env_clear()
         .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("LOG_LEVEL", &config.log_level)

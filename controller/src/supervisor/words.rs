@@ -1,6 +1,5 @@
 //! What workers say, and what they are told.
 
-use super::brief::RunFacts;
 use super::greeting::{Caller, Greeting, greet};
 use super::journal::{Entry, Keep};
 use super::process::Process;
@@ -25,6 +24,9 @@ impl Supervisor {
         let Some((channel, wish)) = known else {
             return send_away(&hello, &line, "there is no such channel");
         };
+        if channel.handover.successor_of(run).is_some() {
+            return self.successor_called(&hello, wish, line, now);
+        }
         let process =
             Process::of(hello.pid).filter(|_| peer.is_none_or(|peer| peer == 0 || peer == hello.pid));
         let newest = channel.state.run.as_ref().map(|run| &run.id);
@@ -51,6 +53,7 @@ impl Supervisor {
         } else {
             self.brief(&hello, wish, line);
         }
+        self.compare_programs(id, run);
         if let Some(process) = adopted {
             self.watch(id, run.clone(), process);
             self.save(id).await;
@@ -58,14 +61,9 @@ impl Supervisor {
     }
 
     /// Tells a worker what to play. Listing the media may take its time.
-    fn brief(&self, hello: &Hello, wish: StreamConfig, line: Line) {
+    pub(super) fn brief(&self, hello: &Hello, wish: StreamConfig, line: Line) {
         let Some(channel) = self.channels.get(&hello.channel) else { return };
-        let facts = RunFacts {
-            run: hello.run.clone(),
-            epoch: channel.state.epoch,
-            cursor: channel.state.cursor.clone(),
-            first_sequence: channel.first_sequence,
-        };
+        let facts = channel.facts(&hello.run);
         let taken = self.taken_from(&wish);
         let (briefing, events) = (self.briefing.clone(), self.events.clone());
         let (channel, run) = (hello.channel.clone(), hello.run.clone());
@@ -96,6 +94,9 @@ impl Supervisor {
         }
         match words {
             ToController::Heartbeat(beat) if beat.run == *run => {
+                if let Some(successor) = channel.handover.successor_of(run) {
+                    return successor.heard(*beat, now);
+                }
                 self.books.heard(id, &beat, self.wishes.is_on(id), now);
                 let save = channel.heard(*beat, now);
                 self.tell_slate(id);
@@ -107,24 +108,24 @@ impl Supervisor {
                 let (kind, data) = (&event.kind, &event.data);
                 tracing::info!(channel.id = %id, run.id = %run, event.seq = event.seq, kind, %data, "worker event");
                 let _ = self.happenings.send((id.clone(), event.clone()));
-                let Some(line) = channel.line.clone() else { return };
+                let Some(line) = channel.line_of(run).clone() else { return };
                 let session = self.wishes.get(id).and_then(|wish| wish.session_id);
                 let entry = Entry { channel: id.clone(), event, session, line: Some(line) };
                 if self.journal.try_send(Keep::Event(entry)).is_err() {
                     // Hanging up makes the worker call again, and say again what was not acknowledged.
                     tracing::warn!(channel.id = %id, run.id = %run, "events come faster than the disk takes them");
-                    channel.line = None;
+                    *channel.line_of(run) = None;
                 }
             }
             ToController::Log { level, line } => self.log(id, run, &level, &line),
-            ToController::WantItems { after } => self.next_items(id, after + 1),
+            ToController::WantItems { after } => self.next_items(id, run, after + 1),
             ToController::Hello(_) | ToController::Heartbeat(_) => {}
         }
     }
 
     /// Lists the media anew and hands it to the worker.
-    pub(super) fn next_items(&self, id: &ChannelId, generation: u64) {
-        let line = self.channels.get(id).and_then(|channel| channel.line.clone());
+    fn next_items(&mut self, id: &ChannelId, run: &Ulid, generation: u64) {
+        let line = self.channels.get_mut(id).and_then(|channel| channel.line_of(run).clone());
         let Some((line, wish)) = line.zip(self.wishes.get(id)) else { return };
         if wish.fallback_video.is_some() {
             // There may be another content under its key.

@@ -77,7 +77,7 @@ pub enum ToWorker {
         /// The video; without one the slate is shown.
         item: Option<ItemSpec>,
     },
-    /// Leave at the next item boundary: a successor waits for the channel's lock.
+    /// Leave at the next item boundary: a worker that was started with `--standby` waits for the channel's lock.
     GiveWay,
     /// Events up to this sequence number are kept.
     Ack {
@@ -154,9 +154,6 @@ pub struct WorkerSpec {
     /// Begin with the fallback on the air, by order; see [`ToWorker::Slate`].
     #[serde(default)]
     pub slate_on: bool,
-    /// Prepare to take over from a worker that still plays: open the first item, then wait for the lock.
-    #[serde(default)]
-    pub standby: bool,
 }
 
 fn yes() -> bool {

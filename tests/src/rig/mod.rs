@@ -11,6 +11,7 @@ pub mod nginx;
 pub mod process;
 pub mod program;
 pub mod s3;
+pub mod script;
 pub mod sink;
 pub mod trap;
 pub mod wanted;

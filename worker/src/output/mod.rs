@@ -8,7 +8,7 @@ use crate::media::Tag;
 use hls::Hls;
 use rtmp::{Destination, News};
 use state::Timestamp;
-use state::wire::{DestinationSeen, DestinationSpec, HlsSeen, HlsSpec, WorkerSpec};
+use state::wire::{DestinationSeen, DestinationSpec, DestinationState, HlsSeen, HlsSpec, WorkerSpec};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,19 @@ impl Outputs {
     /// What has happened to the destinations since the last call.
     pub fn news(&self) -> Vec<News> {
         self.destinations.iter().flat_map(Destination::news).collect()
+    }
+
+    /// No output at all: another worker has them.
+    pub fn none(changed: Arc<Notify>) -> Outputs {
+        let (destinations, leaving) = (Vec::new(), JoinSet::new());
+        Outputs { destinations, leaving, tls_ca_file: None, hls: HlsOutput::Unwanted, changed }
+    }
+
+    /// Whether a destination takes media, or there is none to wait for.
+    pub fn is_heard(&self) -> bool {
+        let taken =
+            |d: &Destination| matches!(d.seen().state, DestinationState::Sending | DestinationState::Live);
+        self.destinations.is_empty() || self.destinations.iter().any(taken)
     }
 
     /// Channel time 0 is `anchor`.
