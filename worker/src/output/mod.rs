@@ -8,7 +8,9 @@ use crate::media::Tag;
 use hls::Hls;
 use rtmp::{Destination, News};
 use state::Timestamp;
+use state::ids::DestinationId;
 use state::wire::{DestinationSeen, DestinationSpec, DestinationState, HlsSeen, HlsSpec, WorkerSpec};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,10 @@ pub struct Outputs {
     destinations: Vec<Destination>,
     /// Destinations that were taken away and say goodbye.
     leaving: JoinSet<()>,
+    /// Destinations that were taken away in this run.
+    left: HashSet<DestinationId>,
+    /// Another run came before this one, and its connections may not be forgotten yet.
+    came_before: bool,
     tls_ca_file: Option<PathBuf>,
     hls: HlsOutput,
     changed: Arc<Notify>,
@@ -41,7 +47,8 @@ impl Outputs {
     pub fn connect(spec: &WorkerSpec, changed: Arc<Notify>) -> Outputs {
         let hls = spec.hls.clone().map_or(HlsOutput::Unwanted, |hls| HlsOutput::Waiting(hls, spec.epoch));
         let (destinations, leaving, tls_ca_file) = (Vec::new(), JoinSet::new(), spec.tls_ca_file.clone());
-        let mut outputs = Outputs { destinations, leaving, tls_ca_file, hls, changed };
+        let (left, came_before) = (HashSet::new(), spec.epoch > 1);
+        let mut outputs = Outputs { destinations, leaving, left, came_before, tls_ca_file, hls, changed };
         outputs.update(spec.destinations.clone());
         outputs
     }
@@ -61,15 +68,24 @@ impl Outputs {
                     known.update(spec);
                     known
                 }
-                None => Destination::start(spec, self.tls_ca_file.clone(), Arc::clone(&self.changed)),
+                None => self.start(spec),
             };
             self.destinations.push(destination);
         }
         while self.leaving.try_join_next().is_some() {}
         for gone in before {
+            self.left.insert(gone.spec().id.clone());
             self.leaving.spawn(gone.close(LEAVE_DEADLINE));
         }
         self.changed.notify_one();
+    }
+
+    fn start(&self, spec: DestinationSpec) -> Destination {
+        let (tls_ca_file, changed) = (self.tls_ca_file.clone(), Arc::clone(&self.changed));
+        match self.came_before || self.left.contains(&spec.id) {
+            true => Destination::start_again(spec, tls_ca_file, changed),
+            false => Destination::start(spec, tls_ca_file, changed),
+        }
     }
 
     /// What has happened to the destinations since the last call.
@@ -80,7 +96,8 @@ impl Outputs {
     /// No output at all: another worker has them.
     pub fn none(changed: Arc<Notify>) -> Outputs {
         let (destinations, leaving) = (Vec::new(), JoinSet::new());
-        Outputs { destinations, leaving, tls_ca_file: None, hls: HlsOutput::Unwanted, changed }
+        let (left, hls) = (HashSet::new(), HlsOutput::Unwanted);
+        Outputs { destinations, leaving, left, came_before: true, tls_ca_file: None, hls, changed }
     }
 
     /// Whether a destination takes media, or there is none to wait for.

@@ -27,6 +27,11 @@ impl Destination {
         Self::start_tuned(spec, tls_ca_file, changed, Tuning::default())
     }
 
+    /// [`Self::start`] where one of ours was a moment ago and the server may not have noticed that it left.
+    pub fn start_again(spec: DestinationSpec, tls_ca_file: Option<PathBuf>, changed: Arc<Notify>) -> Self {
+        Self::start_tuned(spec, tls_ca_file, changed, Tuning { came_before: true, ..Tuning::default() })
+    }
+
     /// [`Self::start`] with other numbers.
     pub fn start_tuned(
         spec: DestinationSpec,

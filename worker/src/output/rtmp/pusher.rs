@@ -73,6 +73,8 @@ pub(super) struct Pusher {
     ways: Result<Ways, BadUrl>,
     /// When our newest publication ended; the server may not have noticed yet.
     ended_at: Option<Instant>,
+    /// When ours was last there, as far as is known: a server may hold the key for a while after that.
+    shadow_of: Option<Instant>,
     /// The key with which a session came near its end.
     worn_out: Option<state::secret::Secret>,
 }
@@ -80,7 +82,8 @@ pub(super) struct Pusher {
 impl Pusher {
     pub(super) fn new(tls_ca_file: Option<PathBuf>, tuning: Tuning, board: Arc<Board>) -> Self {
         let ways = Err(BadUrl("it is not known yet"));
-        Self { tls_ca_file, tuning, board, spec: None, ways, ended_at: None, worn_out: None }
+        let shadow_of = tuning.came_before.then(Instant::now);
+        Self { tls_ca_file, tuning, board, spec: None, ways, ended_at: None, shadow_of, worn_out: None }
     }
 
     pub(super) async fn run(mut self, mut orders: Orders) {
@@ -134,6 +137,7 @@ impl Pusher {
         let sending = Sending::new(link, publication, spec, &target, &self.board, &self.tuning);
         let ended = sending.run(orders, &mut self.worn_out).await;
         self.ended_at = Some(Instant::now());
+        self.shadow_of = self.ended_at;
         let stable = began.elapsed() >= self.tuning.stable;
         match ended {
             Ended::Failed(failure, _) => broken(ways, failure, stable, address, &target),
@@ -160,7 +164,7 @@ impl Pusher {
 
     /// Notes a failure and says how long to wait.
     fn failed(&mut self, failure: Failure, broke: Broke) -> Duration {
-        let ours = self.ended_at.is_some_and(|at| at.elapsed() < retry::SHADOW);
+        let ours = self.shadow_of.is_some_and(|at| at.elapsed() < retry::SHADOW);
         let kind = if ours && failure::is_busy(&failure.code) { Kind::Busy } else { failure.kind };
         let attempt = self.board.attempt().saturating_add(1);
         let rounds = self.ways.as_mut().map_or(Some(attempt), |ways| ways.failed(broke));

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Deadlines and limits of a destination.
 #[derive(Debug, Clone)]
 pub struct Tuning {
+    /// Whether somebody of ours may have published there a moment ago: a server that still holds the key is asked again
+    /// soon.
+    pub came_before: bool,
     /// Age in ms from which the first IDR of an item begins a new connection. The default is 23 days: many servers
     /// keep 31 bits, which end after 24.86 days.
     pub planned_reconnect_ms: u64,
@@ -27,6 +30,7 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
+            came_before: false,
             planned_reconnect_ms: 23 * 24 * 3600 * 1000,
             renewal_window_ms: 24 * 3600 * 1000,
             opening: Duration::from_secs(10),
