@@ -54,7 +54,7 @@ impl Sink {
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// How often something has happened: `publish`, `first_idr`, `late` (a picture), `refused`, `close`.
+    /// How often something has happened: `publish`, `first_idr`, `refused`, `close`.
     pub fn count(&self, event: &str) -> Result<usize> {
         Ok(self.events()?.iter().filter(|e| e["event"] == event).count())
     }
@@ -65,11 +65,16 @@ impl Sink {
         program::wait_for(&what, limit, || Ok((self.count(event)? >= count).then_some(())))
     }
 
-    /// The longest wait for a picture inside of one publish, ms; 0 where none was worth a note.
+    /// The longest wait for a picture inside of one publish, ms.
     pub fn latest_picture_ms(&self) -> Result<u64> {
-        let events = self.events()?;
-        let late = events.iter().filter(|e| e["event"] == "late").filter_map(|e| e["ms"].as_u64());
-        Ok(late.max().unwrap_or(0))
+        let mut latest = 0;
+        for publish in 1..=self.count("publish")? {
+            let came: Vec<u64> =
+                self.arrivals(publish)?.iter().filter(|a| a.video).map(|a| a.at_ms).collect();
+            let waits = came.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+            latest = waits.fold(latest, u64::max);
+        }
+        Ok(latest)
     }
 
     /// The recording of a publish, counted from 1.

@@ -14,7 +14,7 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -24,8 +24,6 @@ use tokio::time::timeout;
 const IMPATIENCE: Duration = Duration::from_secs(10);
 /// A publisher that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Media that come later than this after those before are noted.
-const LATE: Duration = Duration::from_millis(150);
 /// How long a refused publisher may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -58,8 +56,6 @@ struct Recording {
     nal_size: usize,
     idr_seen: bool,
     tags: [u64; 2],
-    /// When the newest picture came.
-    picture_at: Option<Instant>,
     arrivals: Arrivals,
 }
 
@@ -155,8 +151,7 @@ impl Connection {
         let arrivals = Arrivals::create(&self.folder.join(format!("publish-{number}.arrivals")))
             .context("make the list of arrivals")?;
         let (nal_size, idr_seen, tags) = (4, false, [0; 2]);
-        self.recording =
-            Some(Recording { number, place, file, nal_size, idr_seen, tags, picture_at: None, arrivals });
+        self.recording = Some(Recording { number, place, file, nal_size, idr_seen, tags, arrivals });
         Ok(true)
     }
 
@@ -172,12 +167,6 @@ impl Connection {
                 recording.file.tag(Tag::Audio, timestamp.value, &data)
             }
             ServerSessionEvent::VideoDataReceived { data, timestamp, .. } => {
-                let waited = recording.picture_at.replace(Instant::now()).map(|at| at.elapsed());
-                if let Some(waited) = waited.filter(|waited| *waited > LATE) {
-                    let (publish, ms) = (recording.number, waited.as_millis() as u64);
-                    self.journal.write("late", json!({"publish": publish, "ms": ms}));
-                }
-                recording.tags[1] += 1;
                 recording.arrivals.note('v', timestamp.value)?;
                 recording.nal_size = flv::nal_size(&data).unwrap_or(recording.nal_size);
                 if !recording.idr_seen && flv::has_idr(&data, recording.nal_size) {
