@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 /// Largest movie box that is read: about a day of media.
 const MAX_MOOV: u64 = 96 << 20;
-/// Largest access unit.
-const MAX_SAMPLE: u32 = 16 << 20;
+/// Largest access unit: with its head it must fit into an FLV tag and an RTMP message, whose lengths have 24 bits.
+const MAX_SAMPLE: u32 = (1 << 24) - 6;
 /// Read at once for each track.
 const WINDOW: usize = 128 * 1024;
 /// Boxes at the top of a file that are looked at.
