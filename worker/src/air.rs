@@ -27,6 +27,8 @@ const RECOVERY_MS: i64 = 5_000;
 const MOST_SWITCHES: u32 = 32;
 /// Why the fallback is on the air when somebody wanted it there.
 const BY_ORDER: &str = "it was asked for";
+/// Why nothing is on the air after the start.
+const STARVED: &str = "no picture comes, and there is no fallback to show";
 
 #[derive(Debug)]
 enum On {
@@ -287,9 +289,14 @@ impl Air {
         let waits = programme.next_is_from_bucket() && just_back;
         let impatient = until - standing.since_ms > PATIENCE_MS && programme.has_ready() && !waits;
         let gone = |item: &OnItem| item.has_ended() && in_hand(&item.feed).is_none();
+        let ordered = standing.why == BY_ORDER;
         if let Some((item, position)) = standing.paused.take_if(|(item, _)| impatient || gone(item)) {
-            let why = item.stalled();
-            self.leave(&item, position, Exit::Stalled, Some(why), programme);
+            // An order in its last GOP leaves nothing to come back to, and that is nobody's failure.
+            let (how, why) = match ordered && item.is_complete() {
+                true => (Exit::Ordered, None),
+                false => (Exit::Stalled, Some(item.stalled())),
+            };
+            self.leave(&item, position, how, why, programme);
         }
         let On::Fallback(Standing { paused: None, .. }) = &self.on else { return };
         let ready = programme.next_feed().and_then(in_hand);
@@ -395,6 +402,8 @@ impl Air {
     /// What is being sent, and why if it is not the programme.
     pub fn playing(&self) -> (Playing, Option<String>) {
         match &self.on {
+            // Whatever stands still there, nobody sees it move.
+            _ if self.starved => (Playing::Nothing, Some(STARVED.to_owned())),
             On::Nothing => (Playing::Nothing, None),
             On::Item(_) => (Playing::Programme, None),
             On::Fallback(standing) => (Playing::Fallback, Some(standing.why.clone())),
