@@ -119,7 +119,7 @@ fn many_tags_of_nothing_fill_a_buffer_too() {
         || RawTag { kind: Kind::Audio, at_ms: TIME_SHIFT_MS, body: BytesMut::from(&[0xAF, 1, 0][..]) };
     let pushed = (0..400_000).take_while(|_| {
         buffer.push(sound());
-        buffer.audio.len() % 1_000 != 0 || !buffer.is_full()
+        !buffer.audio.len().is_multiple_of(1_000) || !buffer.is_full()
     });
     assert!(pushed.count() < 300_000, "all at the same time, three bytes each");
 }
