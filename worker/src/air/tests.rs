@@ -329,6 +329,21 @@ fn without_any_fallback_the_connection_hears_silence_and_the_item_goes_on() {
 }
 
 #[test]
+fn without_any_fallback_a_stalled_item_is_left_as_soon() {
+    let mut scene = Scene::set(false);
+    let _a = scene.ready("a", 60);
+    scene.play(3_000);
+    assert!(scene.air.needs_next());
+    let _b = scene.ready("b", 200);
+    scene.play(1_500);
+    assert_eq!(scene.air.item_seen().unwrap().key, "b");
+    let left =
+        |h: &Happened| matches!(h, Happened::Ended(left) if left.key == "a" && left.how == Exit::Stalled);
+    assert!(scene.happened.iter().any(left), "{:?}", scene.happened);
+    assert_eq!(scene.air.playing().0, Playing::Programme);
+}
+
+#[test]
 fn what_broke_off_is_left_with_its_reason_and_not_waited_for() {
     let mut scene = Scene::set(true);
     let feed = scene.ready("a", 60);
