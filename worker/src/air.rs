@@ -27,6 +27,8 @@ const RECOVERY_MS: i64 = 5_000;
 const MOST_SWITCHES: u32 = 32;
 /// Why the fallback is on the air when somebody wanted it there.
 const BY_ORDER: &str = "it was asked for";
+/// Why nothing is on the air after the start.
+const STARVED: &str = "no picture comes, and there is no fallback to show";
 
 #[derive(Debug)]
 enum On {
@@ -91,8 +93,8 @@ pub struct Air {
     skip: bool,
     /// Another worker waits for the next boundary.
     gives_way: bool,
-    /// Silence was sent because there was nothing, not even a fallback.
-    starved: bool,
+    /// Since when silence is sent because there is nothing, not even a fallback, ms of the channel.
+    starved: Option<i64>,
     happened: Vec<Happened>,
 }
 
@@ -108,7 +110,7 @@ impl Air {
             falls: Falls::default(),
             skip: false,
             gives_way: false,
-            starved: false,
+            starved: None,
             happened: Vec::new(),
         }
     }
@@ -163,7 +165,7 @@ impl Air {
     /// Whether the next item should be opened: nothing more will be read of the one on the air.
     pub fn needs_next(&self) -> bool {
         match &self.on {
-            On::Item(on) => self.skip || on.has_ended(),
+            On::Item(on) => self.skip || on.has_ended() || self.starved.is_some(),
             On::Fallback(standing) => self.skip || !(self.held && standing.paused.is_some()),
             On::Nothing => true,
         }
@@ -219,7 +221,7 @@ impl Air {
             }
             if !self.make_do(until, ended, programme) {
                 self.group.fill(until, out);
-                self.starved = true;
+                self.starved.get_or_insert(until);
                 return Moment::Due(until);
             }
         }
@@ -252,8 +254,8 @@ impl Air {
 
     /// From the fallback to an item, from an item that is to be skipped to the next one, or to the fallback by order.
     fn change_over(&mut self, until: i64, programme: &mut Programme) {
-        if self.starved {
-            self.starved = !self.group.resume();
+        if self.starved.is_some() && self.group.resume() {
+            self.starved = None;
         }
         match &self.on {
             On::Item(_) if self.held => {
@@ -262,12 +264,17 @@ impl Air {
                 }
             }
             On::Nothing if self.held => drop(self.fall_back(until, BY_ORDER.to_owned())),
-            On::Item(_) if self.skip && programme.has_ready() && self.group.may_leave() => {
+            On::Item(_) if self.is_unwanted(until) && programme.has_ready() && self.group.may_leave() => {
                 self.put_next_on(programme, until);
             }
             On::Fallback(_) => self.look_after_fallback(until, programme),
             On::Item(_) | On::Nothing => {}
         }
+    }
+
+    /// The item on the air is to be left for the next one: somebody said so, or it stalled and nothing stands in for it.
+    fn is_unwanted(&self, until: i64) -> bool {
+        self.skip || self.starved.is_some_and(|since| until - since > PATIENCE_MS)
     }
 
     fn look_after_fallback(&mut self, until: i64, programme: &mut Programme) {
@@ -319,9 +326,14 @@ impl Air {
         let waits = programme.next_is_from_bucket() && just_back;
         let impatient = until - standing.since_ms > PATIENCE_MS && programme.has_ready() && !waits;
         let gone = |item: &OnItem| item.has_ended() && in_hand(&item.feed).is_none();
+        let ordered = standing.why == BY_ORDER;
         if let Some((item, position)) = standing.paused.take_if(|(item, _)| impatient || gone(item)) {
-            let why = item.stalled();
-            self.leave(&item, position, Exit::Stalled, Some(why), programme);
+            // An order in its last GOP leaves nothing to come back to, and that is nobody's failure.
+            let (how, why) = match ordered && item.is_complete() {
+                true => (Exit::Ordered, None),
+                false => (Exit::Stalled, Some(item.stalled())),
+            };
+            self.leave(&item, position, how, why, programme);
         }
         let On::Fallback(Standing { paused: None, .. }) = &self.on else { return };
         let ready = programme.next_feed().and_then(in_hand);
@@ -340,14 +352,14 @@ impl Air {
         }
         self.on = On::Item(item);
         self.started(at, false);
-        (self.skip, self.starved) = (false, false);
+        (self.skip, self.starved) = (false, None);
         true
     }
 
     /// Puts the fallback on the air; the item that was there may come back.
     fn fall_back(&mut self, until: i64, why: String) -> bool {
         let Some(feed) = self.fallback.feed() else { return false };
-        self.starved = false;
+        self.starved = None;
         let how = if self.held { Exit::Ordered } else { Exit::Stalled };
         let (mut paused, mut left) = (None, None);
         if let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) {
@@ -383,11 +395,13 @@ impl Air {
     fn end_item(&mut self, programme: &mut Programme) {
         if let On::Item(item) = &self.on {
             let position = self.position_of(item);
-            let why = if self.skip { None } else { item.ended_early(position) };
-            let how = match (self.skip, &why) {
-                (true, _) => Exit::Skipped,
-                (false, Some(_)) => Exit::Early,
-                (false, None) => Exit::Played,
+            let (how, why) = match (self.skip, self.starved.is_some() && !item.has_ended()) {
+                (true, _) => (Exit::Skipped, None),
+                (false, true) => (Exit::Stalled, Some(item.stalled())),
+                (false, false) => match item.ended_early(position) {
+                    Some(why) => (Exit::Early, Some(why)),
+                    None => (Exit::Played, None),
+                },
             };
             let On::Item(item) = std::mem::replace(&mut self.on, On::Nothing) else { return };
             self.leave(&item, position, how, why, programme);
@@ -427,6 +441,8 @@ impl Air {
     /// What is being sent, and why if it is not the programme.
     pub fn playing(&self) -> (Playing, Option<String>) {
         match &self.on {
+            // Whatever stands still there, nobody sees it move.
+            _ if self.starved.is_some() => (Playing::Nothing, Some(STARVED.to_owned())),
             On::Nothing => (Playing::Nothing, None),
             On::Item(_) => (Playing::Programme, None),
             On::Fallback(standing) => (Playing::Fallback, Some(standing.why.clone())),

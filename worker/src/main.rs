@@ -16,6 +16,7 @@ use stream_worker::lock::{ChannelLock, LockError};
 use stream_worker::output::rtmp::trial::Trial;
 use stream_worker::prepare::Failure;
 use stream_worker::session::{self, Ended, Line};
+use stream_worker::source::disk::BLOCKING_THREADS;
 use stream_worker::takeover::Takeover;
 use stream_worker::{link, log, prepare};
 use tokio::sync::mpsc;
@@ -38,6 +39,8 @@ Usage:
 Exit codes: 0 stopped or played to the end, or every step went well, 1 failed, 2 wrong arguments,
 3 another worker holds the channel or the file, 4 the controller did not answer, 5 the bucket is away.
 ";
+/// What blocks a thread still when everything is over is not waited for any longer.
+const LAST_BLOCKED: Duration = Duration::from_secs(1);
 const SPEC_DEADLINE: Duration = Duration::from_secs(30);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Two seconds.
@@ -65,12 +68,17 @@ fn main() -> ExitCode {
         Call::File(_) | Call::Prepare | Call::TryDestination | Call::Print(_) => None,
     });
     // One thread for everything: FFmpeg's leash is tied to the thread that spawns it.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(play(call)).unwrap_or_else(|error| {
-            let code = if error.downcast_ref::<LockError>().is_some() { 3 } else { 1 };
-            fail(code, &error)
-        }),
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    match builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(play(call)).unwrap_or_else(|error| {
+                let code = if error.downcast_ref::<LockError>().is_some() { 3 } else { 1 };
+                fail(code, &error)
+            });
+            // A disk that hangs would keep the process for ever.
+            runtime.shutdown_timeout(LAST_BLOCKED);
+            code
+        }
         Err(error) => fail(1, &error.into()),
     }
 }

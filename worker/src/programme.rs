@@ -16,7 +16,8 @@ use state::wire::{Cursor, ItemFailure, ItemSpec, MediaAt, NextSeen};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Opened ahead until this much is in hand, ms; more than one item where they are short.
 const AHEAD_MS: i64 = 8_000;
@@ -24,6 +25,10 @@ const MOST_READY: usize = 4;
 const FAILURES_KEPT: usize = 20;
 /// Items that are looked at to find the channel's profile.
 const PROFILE_SEARCH: usize = 20;
+/// Nothing is on the air before there is a profile, so it is not searched for any longer.
+const LONGEST_SEARCH: Duration = Duration::from_secs(30);
+/// An item that takes longer is given up. Every step has a deadline of its own; this one is for all of them.
+const LONGEST_OPENING: Duration = Duration::from_secs(180);
 /// How often the controller is asked for a list that is needed.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -42,8 +47,10 @@ pub async fn find_profile(opener: Opener, items: Vec<ItemSpec>, explicit: Option
     if let Some(profile) = explicit {
         return Found { profile, known };
     }
+    let until = Instant::now() + LONGEST_SEARCH;
     for item in items.iter().take(PROFILE_SEARCH) {
-        let Ok(info) = opener.probe(item).await else { continue };
+        let Ok(probed) = timeout_at(until, opener.probe(item)).await else { break };
+        let Ok(info) = probed else { continue };
         let profile = recipe::profile_of(&info);
         known.insert(item.id.clone(), info);
         if let Some(profile) = profile {
@@ -158,10 +165,9 @@ impl Programme {
         let known = self.known.remove(&item.id);
         let conform = self.conform.get(&item.key).cloned();
         let from_ms = std::mem::take(&mut self.from_ms);
-        tokio::spawn(async move {
+        let opening = async move {
             if let Some(opened) = opener.open_prepared(&item, &profile, from_ms).await {
-                let _ = events.send(Event::Opened(Box::new(Ok(opened)))).await;
-                return;
+                return Ok(opened);
             }
             let info = match known {
                 Some(info) => Ok(info),
@@ -171,10 +177,13 @@ impl Programme {
                 Ok(info) => opener.open(item.clone(), info, &profile, from_ms, conform).await,
                 Err(why) => Err(why),
             };
-            let opened = match opened {
+            match opened {
                 Ok(opened) => Ok(opened),
                 Err(why) => Err(judged(&opener, &item, why).await),
-            };
+            }
+        };
+        tokio::spawn(async move {
+            let opened = brought_to_an_end(opening).await;
             let _ = events.send(Event::Opened(Box::new(opened))).await;
         });
     }
@@ -348,6 +357,20 @@ impl Programme {
     }
 }
 
+/// An opening that hangs or panics is one that failed: the next item is opened only after this one's word.
+async fn brought_to_an_end(
+    opening: impl Future<Output = Result<Opened, NotOpened>> + Send + 'static,
+) -> Result<Opened, NotOpened> {
+    let failed = |why: String| Err(NotOpened { why, failure: Failure::Item });
+    let mut work = JoinSet::new();
+    work.spawn(opening);
+    match timeout(LONGEST_OPENING, work.join_next()).await {
+        Ok(Some(Ok(opened))) => opened,
+        Ok(_) => failed("its opening broke off; that is an error of this program".to_owned()),
+        Err(_) => failed(format!("was not open within {} s", LONGEST_OPENING.as_secs())),
+    }
+}
+
 /// Whether the item is to blame, or the way to its bucket. Only asked after a failure.
 async fn judged(opener: &Opener, item: &ItemSpec, why: String) -> NotOpened {
     let failure = match &item.at {
@@ -362,4 +385,20 @@ fn spread() -> f64 {
     let mut byte = [0u8];
     state::ids::fill_random(&mut byte);
     f64::from(byte[0]) / 255.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_opening_that_panics_is_one_that_failed() {
+        let failed = brought_to_an_end(async { panic!("a parser met something new") }).await.unwrap_err();
+        assert!(failed.failure == Failure::Item && failed.why.contains("broke off"), "{failed:?}");
+        let refused = NotOpened { why: "is empty".to_owned(), failure: Failure::Item };
+        let said = brought_to_an_end(async {
+            Err(NotOpened { why: "is empty".to_owned(), failure: Failure::Item })
+        });
+        assert_eq!(said.await.unwrap_err(), refused);
+    }
 }

@@ -148,6 +148,20 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
     }
 }
 
+fn kind_of(order: &ToWorker) -> &'static str {
+    match order {
+        ToWorker::Spec(_) => "spec",
+        ToWorker::Items { .. } => "items",
+        ToWorker::Stop => "stop",
+        ToWorker::Skip => "skip",
+        ToWorker::Destinations { .. } => "destinations",
+        ToWorker::Slate { .. } => "slate",
+        ToWorker::Fallback { .. } => "fallback",
+        ToWorker::GiveWay => "give_way",
+        ToWorker::Ack { .. } => "ack",
+    }
+}
+
 fn wants_uniform(destinations: &[DestinationSpec]) -> bool {
     destinations.iter().any(|destination| destination.boundary == Boundary::Uniform)
 }
@@ -397,7 +411,8 @@ impl Session {
                 self.changed.notify_one();
             }
             (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
-            (order, _) => tracing::warn!(?order, "an order does not fit here"),
+            // What it says may hold addresses with keys.
+            (order, _) => tracing::warn!(order = kind_of(&order), "an order does not fit here"),
         }
         self.next_look = Instant::now();
         false

@@ -220,6 +220,21 @@ async fn a_file_that_is_cut_plays_as_far_as_it_goes_and_says_why_it_ends() {
     assert!(refusal(&cut, ask).contains("longer than the file"));
 }
 
+#[tokio::test]
+async fn a_file_that_is_overwritten_while_it_is_read_is_left_and_not_shown_as_it_is() {
+    let bytes = std::fs::read(make("moov-first", FILES[2].1)).unwrap();
+    let ask = Ask { video: 0, audio: Some(1), from_ms: 0 };
+    let path = folder().join("overwritten.mp4");
+    std::fs::write(&path, &bytes).unwrap();
+    let mut reader = Reader::open(&path, ask).unwrap();
+    let (all, _) = to_the_end(&mut Reader::open(&path, ask).unwrap());
+    // The tables stay, and what they tell of becomes something else.
+    let half = bytes.len() / 2;
+    std::fs::write(&path, [&bytes[..half], &vec![0xA5; bytes.len() - half]].concat()).unwrap();
+    let (tags, why) = to_the_end(&mut reader);
+    assert!(tags > 50 && tags < all && why.contains("no pictures"), "{tags} of {all} tags, {why}");
+}
+
 /// How many tags came, and why no more.
 fn to_the_end(reader: &mut Reader) -> (usize, String) {
     let mut tags = Vec::new();

@@ -161,7 +161,7 @@ async fn what_cannot_be_looped_is_refused_in_words_and_leaves_nothing() {
         path
     };
     let cases = [
-        (put("cut.mp4", &bytes[..bytes.len() / 2]), "breaks off after"),
+        (put("cut.mp4", &bytes[..bytes.len() / 2]), "cut short"),
         (put("text.mp4", b"no film at all"), "Invalid data"),
         (put("empty.mp4", b""), "is empty"),
         (folder.path().join("missing.mp4"), "cannot be opened"),

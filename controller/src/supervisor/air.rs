@@ -90,7 +90,9 @@ fn by_heartbeat(beat: &Heartbeat, now: Timestamp) -> (Is, String) {
     };
     match (accepted, beat.playing) {
         (Err(because), _) => (Is::Dark, because),
-        (Ok(_), Playing::Nothing) => (Is::Dark, "the worker sends nothing".to_owned()),
+        (Ok(_), Playing::Nothing) => {
+            (Is::Dark, beat.because.clone().unwrap_or_else(|| "the worker sends nothing".to_owned()))
+        }
         (Ok(by), Playing::Programme) => (Is::On, by),
         (Ok(by), Playing::Fallback) => {
             let why = beat.because.as_deref().unwrap_or("there is nothing to play");

@@ -10,10 +10,12 @@ pub use seen::*;
 use crate::Timestamp;
 use crate::destination::{Boundary, Platform};
 use crate::ids::{ChannelId, DestinationId, PublicId, Ulid};
+use crate::mask;
 use crate::profile::Profile;
 use crate::secret::{self, Secret};
 use crate::storage::StorageSettings;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 
 /// Longest line either side accepts, in bytes. A playlist of 10,000 items fits.
@@ -188,7 +190,7 @@ pub enum MediaAt {
 }
 
 /// One place to send to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationSpec {
     /// Names it within the channel.
     pub id: DestinationId,
@@ -215,6 +217,17 @@ pub struct DestinationSpec {
     /// turn the planned reconnect off as well.
     #[serde(default)]
     pub first_timestamp_ms: u32,
+}
+
+/// Addresses are masked: people paste keys into them.
+impl fmt::Debug for DestinationSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, platform, url, backup_url, boundary, .. } = self;
+        let mut shown = f.debug_struct("DestinationSpec");
+        shown.field("id", id).field("platform", platform).field("url", &mask::url(url));
+        shown.field("backup_url", &backup_url.as_deref().map(mask::url)).field("boundary", boundary);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl DestinationSpec {
@@ -299,5 +312,7 @@ mod tests {
         assert_eq!(spec.key.expose(), "abcd-efgh");
         assert!(serde_json::to_string(&spec).unwrap().contains("abcd-efgh"));
         assert!(!format!("{spec:?}").contains("abcd-efgh"));
+        let pasted = DestinationSpec { url: "rtmp://h/a?key=abcd-efgh".into(), ..spec };
+        assert!(!format!("{pasted:?}").contains("abcd-efgh"));
     }
 }

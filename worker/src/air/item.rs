@@ -43,6 +43,11 @@ impl OnItem {
         self.feed.buffer().end.is_some()
     }
 
+    /// Whether everything was read, to its end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.feed.buffer().end == Some(End::Complete)
+    }
+
     /// What it needs besides: its picture must not be copied again, and why.
     pub(super) fn against_copying(&self) -> Option<String> {
         let widest = self.feed.buffer().idr().widest_ms;

@@ -253,6 +253,26 @@ fn an_order_holds_the_programme_where_it_is() {
 }
 
 #[test]
+fn an_order_in_the_last_gop_of_an_item_is_not_held_against_it() {
+    let mut scene = Scene::set(true);
+    let feed = scene.ready("a", 70);
+    feed.buffer().end = Some(End::Complete);
+    scene.play(2_400);
+    scene.air.hold(true);
+    scene.play(1_000);
+    let _b = scene.ready("b", 140);
+    scene.air.hold(false);
+    scene.play(1_000);
+    let left = scene.happened.iter().find_map(|h| match h {
+        Happened::Ended(left) => Some((left.key.as_str(), left.how, left.why.clone())),
+        _ => None,
+    });
+    assert_eq!(left, Some(("a", Exit::Ordered, None)));
+    assert_eq!(scene.air.item_seen().unwrap().key, "b");
+    scene.assert_unbroken();
+}
+
+#[test]
 fn a_skip_under_an_order_takes_effect_when_it_ends() {
     let mut scene = Scene::set(true);
     let _a = scene.ready("a", 140);
@@ -297,10 +317,30 @@ fn without_any_fallback_the_connection_hears_silence_and_the_item_goes_on() {
     scene.play(5_000);
     let last = scene.out.last().map(|t| (t.track, t.dts)).unwrap();
     assert!(last.0 == Track::Audio && last.1 > 4_900, "{last:?}");
+    assert_eq!(
+        scene.air.playing(),
+        (Playing::Nothing, Some(STARVED.into())),
+        "a picture that stands is no show"
+    );
     fill(&mut feed.buffer(), 60..200);
     scene.play(1_000);
     assert!(scene.numbers().len() > 70);
-    assert_eq!(scene.falls(), 0);
+    assert_eq!((scene.falls(), scene.air.playing().0), (0, Playing::Programme));
+}
+
+#[test]
+fn without_any_fallback_a_stalled_item_is_left_as_soon() {
+    let mut scene = Scene::set(false);
+    let _a = scene.ready("a", 60);
+    scene.play(3_000);
+    assert!(scene.air.needs_next());
+    let _b = scene.ready("b", 200);
+    scene.play(1_500);
+    assert_eq!(scene.air.item_seen().unwrap().key, "b");
+    let left =
+        |h: &Happened| matches!(h, Happened::Ended(left) if left.key == "a" && left.how == Exit::Stalled);
+    assert!(scene.happened.iter().any(left), "{:?}", scene.happened);
+    assert_eq!(scene.air.playing().0, Playing::Programme);
 }
 
 #[test]

@@ -236,9 +236,10 @@ impl Buffer {
         }
     }
 
-    /// Bytes in hand.
+    /// Bytes in hand, with what is kept around each tag: some files consist of nothing else.
     pub fn bytes(&self) -> usize {
-        self.video.iter().chain(&self.audio).map(|t| t.body.len()).sum()
+        let bodies: usize = self.video.iter().chain(&self.audio).map(|t| t.body.len()).sum();
+        bodies + (self.video.len() + self.audio.len()) * size_of::<SourceTag>()
     }
 
     /// Takes in a tag as FFmpeg wrote it.

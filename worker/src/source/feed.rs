@@ -4,6 +4,7 @@
 use super::buffer::{Buffer, End};
 use super::child::{self, Said};
 use super::course::Course;
+use super::disk;
 use super::flv::{Cutter, NotFlv};
 use super::mp4::Reader;
 use super::reel::{self, Reel};
@@ -218,7 +219,7 @@ impl Shared {
             if !self.has_room().await {
                 return left();
             }
-            let burst = tokio::task::spawn_blocking(move || {
+            let burst = disk::ask(move || {
                 let mut tags = Vec::new();
                 let more = reader.read(BURST, &mut tags);
                 (reader, tags, more)
@@ -227,7 +228,7 @@ impl Shared {
                 burst = burst => burst,
                 () = self.stop.notified() => return left(),
             };
-            let Ok((back, tags, more)) = burst else { return End::Broken("the reader gave up".to_owned()) };
+            let Some((back, tags, more)) = burst else { return End::Broken("the reader gave up".to_owned()) };
             reader = back;
             {
                 let mut buffer = self.lock();

@@ -6,6 +6,7 @@ pub mod asc;
 pub mod buffer;
 pub mod child;
 pub mod course;
+pub mod disk;
 pub mod feed;
 pub mod fit;
 pub mod flv;

@@ -2,6 +2,7 @@
 //! How FFmpeg is told, and what the bucket says of an object.
 
 use super::child;
+use super::disk;
 use super::link_server::{Lease, LinkServer};
 use super::resume::Object;
 use state::storage::{Provider, StorageSettings};
@@ -85,7 +86,7 @@ impl Input {
             // When a copy was changed says when it was used; it is found by its content.
             (Self::File(_), MediaAt::Object { .. }) => item.content.clone(),
             (Self::File(path), MediaAt::Path(_)) => {
-                let file = tokio::fs::metadata(path).await;
+                let file = disk::metadata(path).await;
                 file.map(|file| prepared::content_of(&file)).unwrap_or_default()
             }
         }

@@ -5,6 +5,7 @@ use super::asc;
 use super::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
 use super::child::Tools;
 use super::course::Course;
+use super::disk;
 use super::feed::{Alive, Feed};
 use super::known::Known;
 use super::mp4::{Ask, Reader};
@@ -182,8 +183,8 @@ async fn native(input: &Input, key: &str, info: &MediaInfo, recipe: &Recipe, fro
     }
     let audio = info.audio.as_ref().filter(|_| recipe.audio == Making::Copy).map(|audio| audio.index);
     let (path, ask) = (path.clone(), Ask { video: info.video.as_ref()?.index, audio, from_ms });
-    let opening = tokio::task::spawn_blocking(move || Reader::open(&path, ask));
-    let opened = timeout(NATIVE_DEADLINE, opening).await.ok()?.ok()?;
+    let opening = disk::ask(move || Reader::open(&path, ask));
+    let opened = timeout(NATIVE_DEADLINE, opening).await.ok()??;
     opened.inspect_err(|why| tracing::debug!(item.key = %key, reason = %why, "read by FFmpeg")).ok()
 }
 

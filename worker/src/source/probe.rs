@@ -1,6 +1,7 @@
 //! What a media file is, as ffprobe says; never guessed from its name.
 
 use super::child::{self, Tools};
+use super::disk;
 use super::object::Input;
 use serde::Deserialize;
 use state::profile::Rate;
@@ -104,7 +105,7 @@ pub struct AudioInfo {
 /// # Errors
 /// Why the file cannot be played, in words for its owner.
 pub async fn probe(tools: &Tools, path: &Path) -> Result<MediaInfo, String> {
-    let size = tokio::fs::metadata(path).await.map_err(|error| format!("cannot be opened: {error}"))?.len();
+    let size = disk::metadata(path).await.map_err(|error| format!("cannot be opened: {error}"))?.len();
     if size == 0 {
         return Err("is empty (0 bytes)".to_owned());
     }

@@ -140,8 +140,10 @@ impl Ways {
     /// The server asks us to come again, elsewhere perhaps. False when it does so all the time.
     pub(super) fn follow(&mut self, target: Option<Target>) -> bool {
         self.guests += 1;
-        self.guest = target.filter(|t| *t != self.list[self.at].target).map(Way::to);
-        self.guests <= MOST_GUESTS
+        let follows = self.guests <= MOST_GUESTS;
+        // Whoever is not followed must not be a guest either: the way home is what failed, and that is waited for.
+        self.guest = target.filter(|t| follows && *t != self.list[self.at].target).map(Way::to);
+        follows
     }
 }
 
@@ -283,7 +285,10 @@ mod tests {
         assert!(one.follow(Some(other.clone())));
         assert_eq!(host(&mut one), "c");
         assert_eq!((one.failed(Broke::Early), host(&mut one).as_str()), (None, "a"));
-        assert!((0..3).all(|_| one.follow(Some(other.clone()))) && !one.follow(None));
+        assert!((0..3).all(|_| one.follow(Some(other.clone()))) && !one.follow(Some(other.clone())));
+        assert_eq!((one.failed(Broke::Early), host(&mut one).as_str()), (Some(1), "a"), "it waits");
+        assert!(!one.follow(Some(other.clone())));
+        assert_eq!(one.failed(Broke::Early), Some(2), "ever longer, until one is stable");
         one.stable();
         assert!(one.follow(None));
         assert_eq!(host(&mut one), "a");

@@ -111,3 +111,15 @@ proptest! {
         buffer.enter_at_idr(0);
     }
 }
+
+#[test]
+fn many_tags_of_nothing_fill_a_buffer_too() {
+    let mut buffer = buffer();
+    let sound =
+        || RawTag { kind: Kind::Audio, at_ms: TIME_SHIFT_MS, body: BytesMut::from(&[0xAF, 1, 0][..]) };
+    let pushed = (0..400_000).take_while(|_| {
+        buffer.push(sound());
+        !buffer.audio.len().is_multiple_of(1_000) || !buffer.is_full()
+    });
+    assert!(pushed.count() < 300_000, "all at the same time, three bytes each");
+}

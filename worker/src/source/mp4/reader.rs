@@ -5,6 +5,7 @@ use super::samples::{Cursor, Sample};
 use super::track::{self, Handler, Track};
 use crate::source::buffer::{TIME_SHIFT_MS, has_idr};
 use crate::source::flv::{Kind as TagKind, RawTag};
+use crate::source::parameters::nal_units;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,8 +16,10 @@ use std::sync::Arc;
 
 /// Largest movie box that is read: about a day of media.
 const MAX_MOOV: u64 = 96 << 20;
-/// Largest access unit.
-const MAX_SAMPLE: u32 = 16 << 20;
+/// Largest access unit: with its head it must fit into an FLV tag and an RTMP message, whose lengths have 24 bits.
+const MAX_SAMPLE: u32 = (1 << 24) - 6;
+/// Pictures in a row that may be no pictures before the file is given up: it was overwritten, or its tables lie.
+const MOST_DAMAGED: u32 = 12;
 /// Read at once for each track.
 const WINDOW: usize = 128 * 1024;
 /// Boxes at the top of a file that are looked at.
@@ -43,6 +46,8 @@ struct Lane {
     cursor: Cursor,
     next: Option<Sample>,
     window: Window,
+    /// Pictures in a row that could not be read as such.
+    damaged: u32,
 }
 
 /// A part of the file in memory.
@@ -175,7 +180,8 @@ impl Reader {
 impl Lane {
     fn new(track: Track) -> Self {
         let cursor = Cursor::new(Arc::clone(&track.tables));
-        let mut lane = Self { track, cursor: cursor.clone(), next: None, window: Window::default() };
+        let mut lane =
+            Self { track, cursor: cursor.clone(), next: None, window: Window::default(), damaged: 0 };
         lane.go_to(cursor);
         lane
     }
@@ -232,6 +238,15 @@ impl Lane {
                 io::ErrorKind::UnexpectedEof => "the file became shorter while it was read".to_owned(),
                 _ => format!("the file cannot be read: {error}"),
             })?;
+        if kind == TagKind::Video {
+            let whole = nal_units(bytes, 4).next().is_some();
+            self.damaged = if whole { 0 } else { self.damaged + 1 };
+            match self.damaged {
+                0 => {}
+                1..=MOST_DAMAGED => return Ok(None),
+                _ => return Err("there are no pictures where the file says; it is damaged".to_owned()),
+            }
+        }
         let mut body = BytesMut::with_capacity(5 + bytes.len());
         if kind == TagKind::Video {
             let composition = u32::try_from(pts - dts).unwrap_or(0).to_be_bytes();

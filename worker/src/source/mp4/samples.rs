@@ -5,6 +5,9 @@ use super::boxes::{Refused, Table, need, only, word};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Most samples of a track: a week of sound. A few bytes can claim billions of equal ones, and each is gone over.
+const MOST_SAMPLES: u64 = 1 << 25;
+
 /// One access unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
@@ -83,6 +86,9 @@ impl Tables {
         let sum = |table: &Table<2>| table.iter().map(|[count, _]| u64::from(count)).sum::<u64>();
         if count == 0 {
             return Err(Refused("there are no samples"));
+        }
+        if count > MOST_SAMPLES {
+            return Err(Refused("it says that it has more samples than a file can have"));
         }
         let compositions = self.compositions.as_ref().map_or(count, sum);
         if sum(&self.durations) != count || compositions != count || self.in_chunks() != Some(count) {
@@ -253,5 +259,35 @@ impl Iterator for Cursor {
         self.index += 1;
         self.in_chunk += 1;
         Some(sample)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(kind: &[u8; 4], words: &[u32]) -> Vec<u8> {
+        let body: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        [&(body.len() as u32 + 8).to_be_bytes()[..], kind, &body].concat()
+    }
+
+    /// So many samples of three bytes in one chunk.
+    fn claim(count: u32) -> Bytes {
+        let tables = [
+            table(b"stts", &[0, 1, count, 1]),
+            table(b"stsc", &[0, 1, 1, count, 1]),
+            table(b"stsz", &[0, 3, count]),
+            table(b"stco", &[0, 1, 100]),
+        ];
+        Bytes::from(tables.concat())
+    }
+
+    #[test]
+    fn equal_samples_are_found_and_billions_of_them_are_not_believed() {
+        let tables = Tables::read(&claim(3)).unwrap();
+        let offsets: Vec<u64> = Cursor::new(Arc::new(tables)).map(|sample| sample.offset).collect();
+        assert_eq!(offsets, [100, 103, 106]);
+        let refused = Tables::read(&claim(u32::MAX)).unwrap_err();
+        assert!(refused.to_string().contains("more samples"), "{refused}");
     }
 }

@@ -7,6 +7,7 @@
 mod make;
 mod write;
 
+use super::disk;
 use super::feed::Shared;
 use super::flv::Cutter;
 use super::open::Opener;
@@ -67,7 +68,7 @@ impl Reel {
     /// # Errors
     /// Why there is none, in words.
     pub async fn load_or_make(opener: &Opener, item: &ItemSpec, profile: &Profile) -> Result<Reel, String> {
-        let item = ItemSpec { content: content_of(item), ..item.clone() };
+        let item = ItemSpec { content: content_of(item).await, ..item.clone() };
         let folder = opener.cache_dir.join("fallback");
         atomic::private_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let path = folder.join(format!("{}.flv", prepared::name(&item.key, &item.content, profile)));
@@ -157,10 +158,10 @@ fn open(path: &Path) -> Option<Reel> {
 }
 
 /// What a file on this machine holds is asked of the file where nobody said it.
-fn content_of(item: &ItemSpec) -> String {
+async fn content_of(item: &ItemSpec) -> String {
     match &item.at {
         MediaAt::Path(path) if item.content.is_empty() => {
-            fs::metadata(path).map(|meta| prepared::content_of(&meta)).unwrap_or_default()
+            disk::metadata(path).await.map(|meta| prepared::content_of(&meta)).unwrap_or_default()
         }
         _ => item.content.clone(),
     }
