@@ -289,8 +289,8 @@ impl Channel {
         }
     }
 
-    /// What others may know, with the air judged anew.
-    pub(super) fn sight(&mut self, wish: Wish, now: Now) -> Sight {
+    /// What others may know, with the air judged anew. `wanted` destinations are wanted.
+    pub(super) fn sight(&mut self, wish: Wish, wanted: usize, now: Now) -> Sight {
         let heard = match &self.life {
             Life::Running(run) => run.last_beat(),
             _ => None,
@@ -298,7 +298,7 @@ impl Channel {
         let age = heard.map_or(Duration::MAX, |heard| now.mono.saturating_duration_since(heard));
         let failure = self.state.failed_run.as_ref().and_then(|run| run.exit_words.as_deref());
         let beat = self.beat.as_deref().map(|beat| (beat, age));
-        let view = View { wish, phase: self.state.phase, failure, beat };
+        let view = View { wish, phase: self.state.phase, failure, wanted, beat };
         self.air = judge(view, &self.air, now.wall);
         Sight {
             state: self.state.clone(),
