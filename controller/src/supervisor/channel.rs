@@ -337,14 +337,14 @@ fn begun(id: Ulid, process: Process, began: Began, now: Now) -> RunSeen {
     RunSeen::begun(id, process.pid, process.started, now.wall, began)
 }
 
-/// How a process ended, for people.
+/// How a process ended, for people. The last line of its log says why one failed, and nothing of one that did not.
 pub(super) fn exit_words(code: Option<i32>, last_line: Option<String>) -> String {
     let how = match code {
         None => "it ended unseen".to_owned(),
         Some(code @ 129..=192) => format!("killed by signal {}", code - 128),
         Some(code) => format!("exit code {code}"),
     };
-    match last_line {
+    match last_line.filter(|_| code != Some(0)) {
         Some(line) => format!("{how}: {line}"),
         None => how,
     }
@@ -435,6 +435,7 @@ mod tests {
     fn the_end_is_told_in_words() {
         assert_eq!(exit_words(Some(137), None), "killed by signal 9");
         assert_eq!(exit_words(Some(2), Some("no disk".into())), "exit code 2: no disk");
+        assert_eq!(exit_words(Some(0), Some("on the air".into())), "exit code 0");
     }
 
     #[test]
