@@ -1,5 +1,7 @@
 //! Channels come and go: the controller against a peer that speaks as a worker does.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on has to fail.
+
 mod house;
 
 use house::{House, is_alive, signal, wait_for};
@@ -284,9 +286,9 @@ fn a_lock_that_somebody_unknown_holds_is_told_and_waited_for() {
     assert!(!problem().contains("unknown worker"));
 }
 
-#[test]
-fn a_stream_key_that_two_channels_have_on_disk_is_used_by_one() {
-    let mut house = House::furnished("redial");
+/// Channels `main` and `news`, both wanted, with one stream key between them.
+fn house_with_one_key_for_two(behaviour: &str) -> House {
+    let mut house = House::furnished(behaviour);
     let news = state::channel::StreamConfig::new("news".parse().unwrap());
     state::store::put(&house.state("channels/news"), &news).unwrap();
     house.start();
@@ -305,12 +307,38 @@ fn a_stream_key_that_two_channels_have_on_disk_is_used_by_one() {
         fs::write(path, wish.to_string()).unwrap();
     }
     house.start();
+    house
+}
+
+#[test]
+fn a_stream_key_that_two_channels_have_on_disk_is_used_by_one() {
+    let house = house_with_one_key_for_two("redial");
     let words = "channel news, destination d: left out, channel main uses the same key";
     wait_for("the problem", || {
         house.get("/health").json()["problems"].to_string().contains(words).then_some(())
     });
     let status = |channel: &str| house.get(&format!("/streams/status?channel={channel}")).json();
-    wait_for("both on the air", || (is_on_air(&status("main")) && is_on_air(&status("news"))).then_some(()));
+    wait_for("main on the air", || is_on_air(&status("main")).then_some(()));
+    // HLS is fine, and not what was asked for.
+    let is_told = |news: &Value| news["air"]["because"].to_string().contains("none of 1 wanted destinations");
+    let news = wait_for("the truth about news", || Some(status("news")).filter(is_told));
+    assert_eq!((&news["air"]["is"], &news["phase"]), (&json!("dark"), &json!("live")));
     let accepted = |channel: &str| status(channel)["destinations"][0]["accepted"].clone();
     assert_eq!((accepted("main"), accepted("news")), (true.into(), false.into()));
+    let health = house.get("/api/channels/news/health").json();
+    assert_eq!((&health["state"], &health["score"]), (&json!("dark"), &json!(0)));
+}
+
+#[test]
+fn a_stream_key_that_is_free_again_is_used_by_the_channel_that_was_left_out() {
+    let house = house_with_one_key_for_two("play");
+    let news = || house.get("/streams/status?channel=news").json();
+    wait_for("news without its destination", || {
+        let news = news();
+        (news["phase"] == "live" && news["air"]["is"] == "dark").then_some(())
+    });
+    let is_told = || house.told_destinations().iter().any(|list| list[0]["id"] == "d");
+    assert!(!is_told());
+    assert_eq!(house.stop_channel().status, 202);
+    wait_for("the order to send there", || is_told().then_some(()));
 }

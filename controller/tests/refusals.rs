@@ -5,7 +5,8 @@ mod house;
 use house::{House, wait_for};
 use serde_json::json;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 #[test]
 fn without_the_token_nothing_but_health_is_told() {
@@ -313,4 +314,29 @@ fn help_and_version_need_nothing() {
     assert_eq!(version, format!("stream-controller {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(said("--frobnicate").status.code(), Some(2));
     assert!(!house.state("").exists(), "nothing was touched");
+}
+
+#[test]
+fn a_bucket_that_does_not_answer_holds_up_only_those_who_ask_for_it() {
+    let bucket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", bucket.local_addr().unwrap());
+    let mut house = House::furnished("play");
+    house.set("STORAGE_PROVIDER", "s3").set("STORAGE_BUCKET", "films").set("STORAGE_REGION", "here");
+    house.set("STORAGE_ACCESS_KEY_ID", "id").set("STORAGE_SECRET_ACCESS_KEY", "hush");
+    house.set("STORAGE_ENDPOINT", &endpoint).start();
+    let body = r#"{"fallback_video": "break.mp4"}"#;
+    let mut waiting = house.connect();
+    write!(
+        waiting,
+        "PATCH /api/channels/main HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        house.token(),
+        body.len()
+    )
+    .unwrap();
+    // Taken up after the other one.
+    assert_eq!(house.get("/streams/status").status, 200);
+    assert_eq!(house.patch("/api/channels/main", json!({"fallback_video": null})).status, 200);
+    waiting.set_nonblocking(true).unwrap();
+    let unanswered = waiting.read(&mut [0]).unwrap_err();
+    assert_eq!(unanswered.kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -72,6 +72,7 @@ fn what_cannot_be_asked_is_refused() {
     for path in ["health", "runs", "as-run"] {
         house.get(&format!("/api/channels/nobody/{path}")).problem(404);
         house.get(&format!("/api/channels/..%2Fmain/{path}")).problem(404);
+        house.get(&format!("/api/channels/%FF/{path}")).problem(404);
         house.request("GET", &format!("/api/channels/main/{path}"), &[], b"").problem(401);
         house.post(&format!("/api/channels/main/{path}"), json!({})).problem(405);
     }
@@ -119,6 +120,16 @@ fn runs_are_told_newest_first_page_by_page() {
         run["ended_at"].is_string().then_some(run)
     });
     assert_eq!(ended["exit_code"], 0, "{ended}");
+}
+
+#[test]
+fn a_history_that_is_broken_is_put_aside_and_somebody_hears_of_it() {
+    let house = House::with_worker("play");
+    fs::write(house.state("channels/main/runs.json"), b"{\"version\": 1, ").unwrap();
+    assert_eq!(house.get("/api/channels/main/runs").status, 200);
+    let log = house.log();
+    let told = log.lines().any(|line| line.contains("ERROR") && line.contains("runs.json"));
+    assert!(told, "{log}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! `GET /api/channels/{id}/health`, `…/runs` and `…/as-run`
 
 use super::Shared;
-use super::extract::Asked;
+use super::extract::{Asked, Named};
 use crate::engines::analytics::as_run::{self, Format, Pieces, Range};
 use crate::engines::analytics::{health, runs};
 use crate::error::Problem;
 use axum::Json;
 use axum::body::{Body, HttpBody};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -19,17 +19,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Every name that cannot be one is that of no channel.
-fn named(id: &str) -> Result<ChannelId, Problem> {
-    id.parse().map_err(|_| Problem::not_found("there is no such channel"))
-}
-
 /// 200 with figures, score and word.
 pub(super) async fn health(
     State(desk): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named<ChannelId>,
 ) -> Result<Json<health::Health>, Problem> {
-    health::health(&desk.house, &named(&id)?).map(Json)
+    health::health(&desk.house, &id).map(Json)
 }
 
 /// Which runs.
@@ -43,10 +38,10 @@ pub(super) struct WhichRuns {
 /// 200 with a page of the history.
 pub(super) async fn runs(
     State(desk): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named<ChannelId>,
     Asked(which): Asked<WhichRuns>,
 ) -> Result<Json<runs::Page>, Problem> {
-    runs::runs(&desk.house, &named(&id)?, which.limit, which.before).await.map(Json)
+    runs::runs(&desk.house, &id, which.limit, which.before).await.map(Json)
 }
 
 /// Which part of the log, and as what.
@@ -62,10 +57,9 @@ pub(super) struct WhichPart {
 /// 200 with the log, piece by piece.
 pub(super) async fn as_run(
     State(desk): State<Shared>,
-    Path(id): Path<String>,
+    Named(id): Named<ChannelId>,
     Asked(which): Asked<WhichPart>,
 ) -> Result<Response, Problem> {
-    let id = named(&id)?;
     let range = Range::asked(which.from, which.to, state::now())?;
     let body = Body::new(Streamed(as_run::export(&desk.house, &id, range, which.format)?));
     Ok(match which.format {

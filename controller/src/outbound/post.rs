@@ -47,7 +47,10 @@ pub async fn post(url: &Secret, body: Vec<u8>, policy: &Policy) -> Result<Bytes,
 
 async fn ask(parts: &Parts, body: Vec<u8>, policy: &Policy) -> Result<Bytes, String> {
     if !parts.secure && !policy.private {
-        return Err(format!("{} is not asked without TLS: its address must begin with https://", parts.host));
+        return Err(format!(
+            "{} is not asked without TLS: its address must begin with https://, unless KEY_URL_PRIVATE=on",
+            parts.host
+        ));
     }
     let tcp = connect(parts, &allowed(parts, policy).await?).await?;
     if parts.secure {

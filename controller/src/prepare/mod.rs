@@ -18,7 +18,7 @@ use job::Outcome;
 use list::{Entry, List, Next, Wanted};
 use state::atomic;
 use state::prepared;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -80,7 +80,7 @@ pub fn open(
     Ok((Preparer { handle: handle.clone(), config, wishes, briefing, supervisor, media }, handle))
 }
 
-fn load(file: &std::path::Path) -> anyhow::Result<List> {
+fn load(file: &Path) -> anyhow::Result<List> {
     let text = match std::fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(List::default()),
@@ -155,10 +155,15 @@ impl Preparer {
 
     async fn look(&self) {
         let wanted = watch::wanted(&self.wishes, &self.supervisor, &self.briefing).await;
-        let new: Vec<_> = {
+        let (mut new, ready): (Vec<_>, Vec<_>) = {
             let list = self.handle.lock();
-            wanted.into_iter().filter_map(|wanted| self.needed(&list, wanted)).collect()
+            let (new, known): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|wanted| list.is_news(wanted));
+            (new, known.into_iter().filter(|wanted| list.is_ready(wanted)).collect())
         };
+        if !ready.is_empty() {
+            let cache = self.briefing.cache_dir();
+            new.extend(crate::off_thread(move || gone(ready, &cache)).await);
+        }
         if new.is_empty() {
             return;
         }
@@ -168,17 +173,6 @@ impl Preparer {
         if let Err(error) = self.handle.want(new).await {
             tracing::error!(%error, "the list of files to prepare cannot be saved");
         }
-    }
-
-    /// What is not known yet, and what was prepared but is not there any more: the cache had no room for it, or
-    /// somebody has removed it.
-    fn needed(&self, list: &List, wanted: Wanted) -> Option<Wanted> {
-        if list.is_news(&wanted) {
-            return Some(wanted);
-        }
-        let gone = || prepared::look(&self.briefing.cache_dir(), &wanted.item, &wanted.profile).is_none();
-        let again = list.is_ready(&wanted) && gone();
-        again.then_some(Wanted { asked: true, ..wanted })
     }
 
     async fn work(&self) {
@@ -203,7 +197,8 @@ impl Preparer {
 
     async fn prepare(&self, entry: Entry) {
         self.handle.save_or_tell().await;
-        let outcome = match self.media.full() {
+        let media = self.media.clone();
+        let outcome = match crate::off_thread(move || media.full()).await {
             Some(why) => Outcome::Later(why),
             None => self.run_job(&entry).await,
         };
@@ -242,5 +237,31 @@ impl Preparer {
             even_if_it_fits: entry.loudness,
             part_s: self.config.prepare_part_s,
         }
+    }
+}
+
+/// What was prepared but is not there any more: the cache had no room for it, or somebody has removed it. Reads the
+/// disk.
+fn gone(ready: Vec<Wanted>, cache: &Path) -> Vec<Wanted> {
+    let is_gone = |wanted: &Wanted| prepared::look(cache, &wanted.item, &wanted.profile).is_none();
+    ready.into_iter().filter(is_gone).map(|wanted| Wanted { asked: true, ..wanted }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::ids::{ChannelId, Ulid};
+    use state::profile::Profile;
+    use state::wire::{ItemSpec, MediaAt};
+
+    #[test]
+    fn a_result_that_somebody_has_removed_is_asked_for_again() {
+        let cache = tempfile::tempdir().unwrap();
+        let at = MediaAt::Object { size: 1 };
+        let item = ItemSpec { id: Ulid::from_text("a"), key: "a".into(), at, content: "1".into() };
+        let (channel, profile) = (ChannelId::main(), Profile::default());
+        let ready = Wanted { item, channel, profile, loudness: false, asked: false };
+        let asked: Vec<bool> = gone(vec![ready], cache.path()).iter().map(|wanted| wanted.asked).collect();
+        assert_eq!(asked, [true]);
     }
 }

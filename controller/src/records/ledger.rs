@@ -132,7 +132,14 @@ impl Ledger {
         self.run_began(&beat.run);
         let first = self.totals.run.as_mut().is_some_and(|run| !std::mem::replace(&mut run.heard, true));
         let open_ms = beat.airtime.open_ms;
+        let before = self.totals.channel;
         add(&mut self.totals.channel, of_channel(beat), first.then_some(open_ms));
+        if beat.destinations.is_empty() && self.totals.destinations.values().any(|account| account.wanted) {
+            // HLS alone is not what was asked for.
+            let channel = &mut self.totals.channel;
+            channel.dark_ms += channel.on_ms - before.on_ms;
+            (channel.on_ms, channel.fallback_ms) = (before.on_ms, before.fallback_ms);
+        }
         let mut reconnects = 0;
         for seen in &beat.destinations {
             let account = self.totals.destinations.entry(seen.id.clone()).or_default();

@@ -318,6 +318,18 @@ fn a_destination_is_dark_while_it_is_wanted_and_the_worker_does_not_have_it() {
 }
 
 #[test]
+fn hls_alone_is_dark_while_a_destination_is_wanted_and_the_worker_has_none() {
+    let without = |on_s| Heartbeat { destinations: Vec::new(), ..told("r", on_s, 0) };
+    let mut ledger = on_air();
+    for (on_s, wanted) in [(100, vec![]), (120, vec!["one".parse().unwrap()])] {
+        ledger.want(&wanted);
+        ledger.pass(moment(10 + on_s), true);
+        ledger.heard(&without(on_s));
+    }
+    assert_eq!(seconds(&ledger), [130, 100, 30, 0, 0]);
+}
+
+#[test]
 fn forgotten_destinations_make_room() {
     let mut ledger = on_air();
     for n in 0..300 {

@@ -25,8 +25,10 @@ pub fn note(folder: &Path, id: ChannelId, run: RunKept) -> Result<Vec<String>, S
 /// # Errors
 /// Those of [`store::load`].
 pub fn list(folder: &Path, limit: usize, before: Option<&str>) -> Result<Vec<RunKept>, StoreError> {
-    let runs = store::load::<Runs>(folder, state::now())?.document.map(|found| found.runs);
-    let runs = runs.unwrap_or_default().into_iter().rev();
+    let loaded = store::load::<Runs>(folder, state::now())?;
+    // A broken file is put aside by whoever reads it first, and only that one hears of it.
+    loaded.alerts.iter().for_each(|alert| tracing::error!("{alert}"));
+    let runs = loaded.document.map(|found| found.runs).unwrap_or_default().into_iter().rev();
     // Names of runs are in the order of their beginnings.
     let earlier = runs.filter(|kept| before.is_none_or(|before| kept.run.id.as_str() < before));
     Ok(earlier.take(limit).collect())

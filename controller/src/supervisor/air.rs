@@ -47,6 +47,8 @@ pub struct View<'a> {
     pub phase: Phase,
     /// How the last worker ended, in words, when it failed.
     pub failure: Option<&'a str>,
+    /// How many destinations are wanted.
+    pub wanted: usize,
     /// The newest heartbeat of the living run and its age.
     pub beat: Option<(&'a Heartbeat, Duration)>,
 }
@@ -63,7 +65,9 @@ fn word(view: View<'_>, now: Timestamp) -> (Is, String) {
         return (Is::Off, "nobody wants it on the air".to_owned());
     }
     match (view.beat, view.phase) {
-        (Some((beat, age)), Phase::Starting | Phase::Live) if age <= STALE => by_heartbeat(beat, now),
+        (Some((beat, age)), Phase::Starting | Phase::Live) if age <= STALE => {
+            by_heartbeat(beat, view.wanted, now)
+        }
         (Some((_, age)), Phase::Starting | Phase::Live) => {
             (Is::Dark, format!("the worker has said nothing for {} s", age.as_secs()))
         }
@@ -82,11 +86,14 @@ fn without_worker(phase: Phase, failure: Option<&str>) -> String {
     }
 }
 
-fn by_heartbeat(beat: &Heartbeat, now: Timestamp) -> (Is, String) {
-    let accepted = if beat.destinations.is_empty() {
-        by_hls(beat.hls.as_ref(), now)
-    } else {
-        by_destinations(&beat.destinations)
+fn by_heartbeat(beat: &Heartbeat, wanted: usize, now: Timestamp) -> (Is, String) {
+    let accepted = match (beat.destinations.as_slice(), wanted) {
+        ([], 0) => by_hls(beat.hls.as_ref(), now),
+        // HLS alone is not what was asked for: a key does not open, or another channel uses it.
+        ([], _) => {
+            Err(format!("the worker sends to none of {wanted} wanted destinations; GET /health says why"))
+        }
+        (all, _) => by_destinations(all),
     };
     match (accepted, beat.playing) {
         (Err(because), _) => (Is::Dark, because),
@@ -168,7 +175,7 @@ mod tests {
 
     fn is(wish: Wish, phase: Phase, beat: Option<(&Heartbeat, u64)>) -> (Is, String) {
         let beat = beat.map(|(beat, age)| (beat, Duration::from_secs(age)));
-        word(View { wish, phase, failure: Some("exit code 7"), beat }, at(20))
+        word(View { wish, phase, failure: Some("exit code 7"), wanted: 0, beat }, at(20))
     }
 
     #[test]
@@ -196,6 +203,14 @@ mod tests {
     }
 
     #[test]
+    fn hls_does_not_stand_in_for_destinations_that_were_left_out() {
+        let heard = beat(Playing::Programme, &[], Some(19));
+        let (phase, beat) = (Phase::Live, Some((&heard, Duration::ZERO)));
+        let is = |wanted| word(View { wish: Wish::On, phase, failure: None, wanted, beat }, at(20)).0;
+        assert_eq!((is(0), is(1)), (Is::On, Is::Dark));
+    }
+
+    #[test]
     fn without_a_worker_the_reason_is_named() {
         assert_eq!(is(Wish::Off, Phase::Off, None).0, Is::Off);
         assert_eq!(is(Wish::On, Phase::Starting, None), (Is::Dark, "the worker is starting".into()));
@@ -209,7 +224,7 @@ mod tests {
     #[test]
     fn since_moves_only_with_the_word() {
         let before = Air { is: Is::Dark, since: at(1), because: "x".into() };
-        let view = View { wish: Wish::On, phase: Phase::Error, failure: None, beat: None };
+        let view = View { wish: Wish::On, phase: Phase::Error, failure: None, wanted: 0, beat: None };
         assert_eq!(judge(view, &before, at(9)).since, at(1));
         assert_eq!(judge(View { wish: Wish::Off, ..view }, &before, at(9)).since, at(9));
     }

@@ -92,6 +92,12 @@ impl Books {
         }
     }
 
+    /// How many destinations are wanted.
+    pub(super) fn wanted(&self, id: &ChannelId) -> usize {
+        let accounts = self.0.get(id).map(|book| book.ledger.totals().destinations.values());
+        accounts.map_or(0, |accounts| accounts.filter(|account| account.wanted).count())
+    }
+
     /// Time has passed.
     pub(super) fn pass(&mut self, id: &ChannelId, wanted: bool, now: Now) {
         if let Some(book) = self.0.get_mut(id) {

@@ -347,8 +347,8 @@ impl Channel {
         }
     }
 
-    /// What others may know, with the air judged anew.
-    pub(super) fn sight(&mut self, wish: Wish, now: Now) -> Sight {
+    /// What others may know, with the air judged anew. `wanted` destinations are wanted.
+    pub(super) fn sight(&mut self, wish: Wish, wanted: usize, now: Now) -> Sight {
         let heard = match &self.life {
             Life::Running(run) => run.last_beat(),
             _ => None,
@@ -356,7 +356,7 @@ impl Channel {
         let age = heard.map_or(Duration::MAX, |heard| now.mono.saturating_duration_since(heard));
         let failure = self.state.failed_run.as_ref().and_then(|run| run.exit_words.as_deref());
         let beat = self.beat.as_deref().map(|beat| (beat, age));
-        let view = View { wish, phase: self.state.phase, failure, beat };
+        let view = View { wish, phase: self.state.phase, failure, wanted, beat };
         self.air = judge(view, &self.air, now.wall);
         Sight {
             state: self.state.clone(),
@@ -398,14 +398,14 @@ fn begun(id: Ulid, process: Process, began: Began, now: Now) -> RunSeen {
     RunSeen::begun(id, process.pid, process.started, now.wall, began)
 }
 
-/// How a process ended, for people.
+/// How a process ended, for people. The last line of its log says why one failed, and nothing of one that did not.
 pub(super) fn exit_words(code: Option<i32>, last_line: Option<String>) -> String {
     let how = match code {
         None => "it ended unseen".to_owned(),
         Some(code @ 129..=192) => format!("killed by signal {}", code - 128),
         Some(code) => format!("exit code {code}"),
     };
-    match last_line {
+    match last_line.filter(|_| code != Some(0)) {
         Some(line) => format!("{how}: {line}"),
         None => how,
     }

@@ -380,7 +380,7 @@ impl Supervisor {
     fn publish(&mut self, id: &ChannelId) {
         let wish = if self.wishes.is_on(id) { Wish::On } else { Wish::Off };
         let Some(channel) = self.channels.get_mut(id) else { return };
-        let mut sight = channel.sight(wish, Now::read());
+        let mut sight = channel.sight(wish, self.books.wanted(id), Now::read());
         let (totals, trouble) = self.books.shown(id);
         sight.totals = totals;
         sight.alerts.extend(trouble);

@@ -373,7 +373,7 @@ proptest! {
         prop_assert_eq!(actions.contains(&Action::End(Why::Hung)), age >= limit, "{:?}", age);
 
         let heard = beat(&world.channel, world.now);
-        let view = View { wish: Wish::On, phase: Phase::Live, failure: None, beat: Some((&heard, age)) };
+        let view = View { wish: Wish::On, phase: Phase::Live, failure: None, wanted: 0, beat: Some((&heard, age)) };
         let off = Air { is: Is::Off, since: world.now.wall, because: String::new() };
         let air = judge(view, &off, world.now.wall);
         prop_assert_eq!(air.because.contains("has said nothing"), age > STALE, "{}", air.because);

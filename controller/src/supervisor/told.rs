@@ -7,7 +7,6 @@ use super::Supervisor;
 use super::seen::{Life, Stage};
 use super::socket::Line;
 use ring::digest::{SHA256, digest};
-use state::channel::StreamConfig;
 use state::ids::ChannelId;
 use state::wire::{DestinationSpec, ToWorker};
 
@@ -15,16 +14,16 @@ use state::wire::{DestinationSpec, ToWorker};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
     line: u64,
-    /// The wish that it was made from.
-    revision: u64,
+    /// How often wishes had been changed: another channel may have left a stream key, or taken it.
+    changes: u64,
     /// Of the list, because a key is not to be kept here.
     digest: Vec<u8>,
 }
 
 impl Told {
-    pub(super) fn of(line: &Line, wish: &StreamConfig, list: &[DestinationSpec]) -> Self {
+    pub(super) fn of(line: &Line, changes: u64, list: &[DestinationSpec]) -> Self {
         let text = serde_json::to_vec(list).unwrap_or_default();
-        Self { line: line.id, revision: wish.revision, digest: digest(&SHA256, &text).as_ref().to_vec() }
+        Self { line: line.id, changes, digest: digest(&SHA256, &text).as_ref().to_vec() }
     }
 }
 
@@ -42,14 +41,15 @@ impl Supervisor {
         let Some(channel) = self.channels.get(id) else { return };
         let Some(line) = channel.line.clone().filter(|_| listens(&channel.life)) else { return };
         let before = channel.told.as_ref().filter(|told| told.line == line.id);
-        if before.is_some_and(|told| Some(told.revision) == self.wishes.revision(id)) {
+        let changes = self.wishes.changes();
+        if before.is_some_and(|told| told.changes == changes) {
             return;
         }
         let Some(wish) = self.wishes.get(id) else { return };
         let taken = self.taken_from(&wish);
         let mut list = self.briefing.destinations(&wish);
         list.retain(|destination| !taken.contains(&destination.id));
-        let told = Told::of(&line, &wish, &list);
+        let told = Told::of(&line, changes, &list);
         let news = before.is_none_or(|before| before.digest != told.digest);
         let count = list.len();
         if news && !line.try_send(ToWorker::Destinations { list }) {

@@ -64,13 +64,13 @@ impl Supervisor {
     pub(super) fn brief(&self, hello: &Hello, wish: StreamConfig, line: Line) {
         let Some(channel) = self.channels.get(&hello.channel) else { return };
         let facts = channel.facts(&hello.run);
-        let taken = self.taken_from(&wish);
+        let (taken, changes) = (self.taken_from(&wish), self.wishes.changes());
         let (briefing, events) = (self.briefing.clone(), self.events.clone());
         let (channel, run) = (hello.channel.clone(), hello.run.clone());
         tokio::spawn(async move {
             let mut spec = briefing.spec(&wish, facts).await;
             spec.destinations.retain(|destination| !taken.contains(&destination.id));
-            let told = Told::of(&line, &wish, &spec.destinations);
+            let told = Told::of(&line, changes, &spec.destinations);
             line.send(ToWorker::Spec(Box::new(spec))).await;
             let _ = events.send(Event::Briefed { channel, run, told }).await;
         });

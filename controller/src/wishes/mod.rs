@@ -68,9 +68,9 @@ impl Wishes {
         self.known().get(channel).cloned()
     }
 
-    /// How often a channel's wish was changed.
-    pub fn revision(&self, channel: &ChannelId) -> Option<u64> {
-        self.known().get(channel).map(|config| config.revision)
+    /// How often any channel's wish was changed.
+    pub fn changes(&self) -> u64 {
+        self.known().values().map(|config| config.revision).sum()
     }
 
     /// Whether there is such a channel.

@@ -77,12 +77,14 @@ struct DestinationHealth {
 /// # Errors
 /// 404 unknown channel.
 pub fn health(house: &House, channel: &ChannelId) -> Result<Health, Problem> {
-    house.wishes.is_known(channel).then_some(()).ok_or_else(|| unknown_channel(channel))?;
+    let wish = house.wishes.get(channel).ok_or_else(|| unknown_channel(channel))?;
+    let enabled = house.keyring.of(&wish).into_iter().filter(|wanted| wanted.shown.enabled);
+    let wanted: Vec<DestinationId> = enabled.map(|wanted| wanted.shown.id).collect();
     let sight = house.supervisor.sight(channel);
-    Ok(judged(channel, sight.as_ref(), state::now()))
+    Ok(judged(channel, &wanted, sight.as_ref(), state::now()))
 }
 
-fn judged(channel: &ChannelId, sight: Option<&Sight>, now: Timestamp) -> Health {
+fn judged(channel: &ChannelId, wanted: &[DestinationId], sight: Option<&Sight>, now: Timestamp) -> Health {
     let beat = sight.and_then(|sight| sight.beat.as_deref());
     let totals = sight.and_then(|sight| sight.totals.as_deref());
     let run = sight.and_then(|sight| sight.state.run.as_ref());
@@ -90,10 +92,12 @@ fn judged(channel: &ChannelId, sight: Option<&Sight>, now: Timestamp) -> Health 
     let air = sight.map_or(crate::supervisor::air::Is::Unknown, |sight| sight.air.is);
     let flow = beat.map(|beat| beat.flow);
     let destinations = beat.map(|beat| beat.destinations.as_slice()).unwrap_or_default();
+    let unknown = |id: &&DestinationId| destinations.iter().all(|seen| seen.id != **id);
+    let left_out: Vec<_> = wanted.iter().filter(unknown).cloned().collect();
     Health {
         channel: channel.clone(),
         at: now,
-        quality: quality(View { air, beat, restarted_at, now }),
+        quality: quality(View { air, beat, restarted_at, left_out: &left_out, now }),
         air: sight.map(|sight| sight.air.clone()),
         phase: sight.map_or(Phase::Off, |sight| sight.state.phase),
         heartbeat_age_ms: beat.map(|beat| age_ms(beat.at, now)),

@@ -4,6 +4,7 @@ use crate::supervisor::air::Is;
 use crate::supervisor::seen::STALE;
 use serde::Serialize;
 use state::Timestamp;
+use state::ids::DestinationId;
 use state::wire::{DestinationSeen, DestinationState, Heartbeat, HlsSeen, Playing};
 
 /// A channel is good from this score on.
@@ -28,6 +29,8 @@ pub struct View<'a> {
     pub beat: Option<&'a Heartbeat>,
     /// When the present worker was started in the place of one that failed.
     pub restarted_at: Option<Timestamp>,
+    /// Destinations that are wanted and that the worker does not know.
+    pub left_out: &'a [DestinationId],
     /// Now.
     pub now: Timestamp,
 }
@@ -142,7 +145,7 @@ fn costs(beat: &Heartbeat, view: View<'_>) -> Vec<Cost> {
         let why = beat.because.as_deref().unwrap_or("there is nothing to play");
         found.push(cost(50, Code::Fallback, format!("the fallback is on the air: {why}")));
     }
-    found.extend(of_destinations(beat));
+    found.extend(of_destinations(beat, view.left_out));
     found.extend(of_flow(beat));
     if let Some(hls) = &beat.hls {
         found.extend(of_hls(hls, beat.sent_ms, view.now));
@@ -158,15 +161,15 @@ fn costs(beat: &Heartbeat, view: View<'_>) -> Vec<Cost> {
     found
 }
 
-fn of_destinations(beat: &Heartbeat) -> Vec<Cost> {
+fn of_destinations(beat: &Heartbeat, left_out: &[DestinationId]) -> Vec<Cost> {
     let mut found = Vec::new();
     let all = &beat.destinations;
-    let away: Vec<&str> =
-        all.iter().filter(|d| d.state != DestinationState::Live).map(|d| d.id.as_str()).collect();
+    let silent = all.iter().filter(|d| d.state != DestinationState::Live).map(|d| &d.id);
+    let away: Vec<&str> = silent.chain(left_out).map(DestinationId::as_str).collect();
     if !away.is_empty() {
-        let points = (60 * away.len()).div_ceil(all.len());
-        let words =
-            format!("{} of {} destinations accept nothing: {}", away.len(), all.len(), away.join(", "));
+        let (few, many) = (away.len(), all.len() + left_out.len());
+        let points = (60 * few).div_ceil(many);
+        let words = format!("{few} of {many} destinations accept nothing: {}", away.join(", "));
         found.push(cost(points as u32, Code::DestinationDown, words));
     }
     let behind = |d: &&DestinationSeen| {

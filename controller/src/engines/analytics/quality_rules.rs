@@ -31,7 +31,7 @@ fn beat(states: &[DestinationState]) -> Heartbeat {
 }
 
 fn judged(air: Is, beat: &Heartbeat) -> (State, Option<u32>, Vec<(u32, String)>) {
-    let found = quality(View { air, beat: Some(beat), restarted_at: None, now: now() });
+    let found = quality(View { air, beat: Some(beat), restarted_at: None, left_out: &[], now: now() });
     (found.state, found.score, found.costs.iter().map(|cost| (cost.points, word(cost.code))).collect())
 }
 
@@ -72,7 +72,7 @@ fn every_line_of_the_table_costs_what_it_says() {
     assert_eq!(hls(17_000, 19_000, None), [(20, "hls".to_owned())]);
     assert_eq!(hls(4_000, 6_000, Some("disk full")), [(20, "hls".to_owned())]);
     let restarted_at = Some(ago(300_000));
-    let found = quality(View { air: Is::On, beat: Some(&fine), restarted_at, now: now() });
+    let found = quality(View { air: Is::On, beat: Some(&fine), restarted_at, left_out: &[], now: now() });
     assert_eq!((found.score, found.costs[0].code), (Some(90), Code::Restarted));
     let mut slate = fine.clone();
     slate.playing = Playing::Fallback;
@@ -80,10 +80,20 @@ fn every_line_of_the_table_costs_what_it_says() {
 }
 
 #[test]
+fn a_destination_that_the_worker_was_not_given_accepts_nothing() {
+    let fine = beat(&[DestinationState::Live]);
+    let left_out = ["lost".parse().unwrap()];
+    let view = View { air: Is::On, beat: Some(&fine), restarted_at: None, left_out: &left_out, now: now() };
+    let found = quality(view);
+    assert_eq!((found.score, found.costs[0].code), (Some(70), Code::DestinationDown));
+    assert_eq!(found.costs[0].words, "1 of 2 destinations accept nothing: lost");
+}
+
+#[test]
 fn old_words_say_nothing_about_now() {
     let old = Heartbeat { at: ago(6_100), ..beat(&[DestinationState::Live]) };
     assert_eq!(judged(Is::On, &old).0, State::Unknown, "even when nobody has judged the air anew");
-    let none = quality(View { air: Is::On, beat: None, restarted_at: None, now: now() });
+    let none = quality(View { air: Is::On, beat: None, restarted_at: None, left_out: &[], now: now() });
     assert_eq!((none.state, none.score), (State::Unknown, Some(0)));
 }
 
@@ -142,11 +152,12 @@ proptest! {
             wish: if wish { Wish::On } else { Wish::Off },
             phase: phases[phase],
             failure: None,
+            wanted: 0,
             beat: Some((&beat, Duration::from_millis(age_ms.unsigned_abs()))),
         };
         let before = air::Air { is: Is::On, since: ago(99_000), because: String::new() };
         let is = judge(seen, &before, now()).is;
-        let found = quality(View { air: is, beat: Some(&beat), restarted_at: None, now: now() });
+        let found = quality(View { air: is, beat: Some(&beat), restarted_at: None, left_out: &[], now: now() });
         prop_assert!(!matches!(found.state, State::Good | State::Poor | State::Fallback), "{:?}", found);
         prop_assert_eq!(found.score.unwrap_or(0), 0);
     }

@@ -18,7 +18,7 @@ use state::secret::Secret;
 pub const MOST_DESTINATIONS: usize = 50;
 
 /// What was said. What is `None` was left out; `Some(None)` is null.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Said {
     id: Option<DestinationId>,
     name: Option<String>,
@@ -91,11 +91,9 @@ impl Said {
             let (url, key) = split_key(url, self.key.take());
             (self.url, self.key) = (Some(url), key);
         }
-        if let (Some(Some(backup)), Some(Some(key))) = (&mut self.backup_url, &self.key)
-            && let Some(app) = backup.trim_end_matches('/').strip_suffix(key.expose())
-            && app.ends_with('/')
-        {
-            *backup = app.trim_end_matches('/').to_owned();
+        if let Some(Some(key)) = &self.key {
+            let backup = self.backup_url.iter_mut().flatten();
+            self.url.iter_mut().chain(backup).for_each(|url| cut_off(url, key));
         }
         self
     }
@@ -225,6 +223,16 @@ fn split_key(url: String, key: Option<Option<Secret>>) -> (String, Option<Option
     }
 }
 
+/// Takes `key` off the end of an address. One that has nothing before it but the host is the application's name.
+fn cut_off(url: &mut String, key: &Secret) {
+    if let Some(app) = url.trim_end_matches('/').strip_suffix(key.expose())
+        && app.ends_with('/')
+        && ingest_url_problem(app).is_none()
+    {
+        *url = app.trim_end_matches('/').to_owned();
+    }
+}
+
 fn platform_name(platform: Platform) -> &'static str {
     match platform {
         Platform::Youtube => "youtube",
@@ -252,6 +260,23 @@ mod tests {
             let taken = taken.flatten();
             assert_eq!((left.as_str(), taken.as_ref().map(Secret::expose)), (url, key));
         }
+    }
+
+    #[test]
+    fn a_key_that_is_given_beside_its_address_does_not_stay_in_it() {
+        let mut problems = Vec::new();
+        for (given, left) in [
+            ("rtmp://a/app/s3cret", "rtmp://a/app"),
+            ("rtmp://a/app?x=1/s3cret/", "rtmp://a/app?x=1"),
+            ("rtmp://a/s3cret", "rtmp://a/s3cret"),
+            ("rtmp://a/app/nots3cret", "rtmp://a/app/nots3cret"),
+        ] {
+            let body = serde_json::json!({"url": given, "stream_key": "s3cret"});
+            let said = read(body, "", true, &mut problems).unwrap();
+            assert_eq!(said.url.as_deref(), Some(left));
+            assert_eq!(said.key.flatten().unwrap().expose(), "s3cret");
+        }
+        assert_eq!(problems, []);
     }
 
     #[test]

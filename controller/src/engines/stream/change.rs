@@ -31,9 +31,11 @@ pub fn read(body: Value) -> Result<Changes, Vec<FieldProblem>> {
 /// # Errors
 /// 404 unknown channel; 422 what is wrong with the change; 503 the storage is away for now.
 pub async fn change(house: &House, channel: ChannelId, changes: Changes) -> Result<Status, Problem> {
+    house.wishes.is_known(&channel).then_some(()).ok_or_else(|| unknown_channel(&channel))?;
+    // A bucket may take its time. The supervisor must not wait for it, and it may need the turn.
+    media::check_fallback(&house.library, changes.fallback_video()).await?;
     let turn = house.wishes.turn().await;
     let wish = house.wishes.get(&channel).ok_or_else(|| unknown_channel(&channel))?;
-    media::check_fallback(&house.library, changes.fallback_video()).await?;
     let changed = changes.apply(wish.clone(), &house.keyring).map_err(Problem::invalid)?;
     if changed != wish {
         turn.put(changed).await?;

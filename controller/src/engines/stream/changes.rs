@@ -18,7 +18,7 @@ const MOST_ITEMS: usize = 10_000;
 const CHANNEL_FORM: &str = "the name of a channel: a-z, 0-9, '-' and '_'";
 
 /// What a caller wants changed. What is `None` stays as it is.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
     name: Option<String>,
     /// `Some(None)`: all media in storage.

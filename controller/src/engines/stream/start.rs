@@ -22,22 +22,28 @@ pub async fn start(house: &House, channel: ChannelId, changes: Changes) -> Resul
     if house.supervisor.is_leaving() {
         return Err(Problem::unavailable("the controller is ending; ask again when it is back"));
     }
-    let turn = house.wishes.turn().await;
-    let wish = house.wishes.get(&channel).ok_or_else(|| unknown_channel(&channel))?;
-    may_start(&wish, house.supervisor.sight(&channel).as_ref())?;
-    let named = changes.names_media();
-    let fallback = changes.fallback_video().map(str::to_owned);
-    let mut wish = changes.apply(wish, &house.keyring).map_err(Problem::invalid)?;
-    outputs::check(house, &wish)?;
-    media::check(&house.library, &wish, named).await?;
-    media::check_fallback(&house.library, fallback.as_deref()).await?;
+    // A bucket and a program may take their time. The supervisor must not wait for them, and it may need the turn.
+    let draft = changed(house, &channel, changes.clone())?;
+    media::check(&house.library, &draft, changes.names_media()).await?;
+    media::check_fallback(&house.library, changes.fallback_video()).await?;
     check_tools(house).await?;
+    let turn = house.wishes.turn().await;
+    let mut wish = changed(house, &channel, changes)?;
     switch_on(&mut wish);
     turn.put(wish).await?;
     // Whoever comes next sees the wish; the supervisor may need the turn itself.
     drop(turn);
     house.supervisor.ask(channel.clone(), Ask::Start).await;
     status(house, &channel)
+}
+
+/// The wish of a channel that may be started, after the changes.
+fn changed(house: &House, channel: &ChannelId, changes: Changes) -> Result<StreamConfig, Problem> {
+    let wish = house.wishes.get(channel).ok_or_else(|| unknown_channel(channel))?;
+    may_start(&wish, house.supervisor.sight(channel).as_ref())?;
+    let wish = changes.apply(wish, &house.keyring).map_err(Problem::invalid)?;
+    outputs::check(house, &wish)?;
+    Ok(wish)
 }
 
 /// | wish \ seen | no worker | error, retrying | a worker |

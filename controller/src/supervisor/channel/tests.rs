@@ -87,6 +87,7 @@ fn an_adoption_counts_nothing_and_keeps_the_phase() {
 fn the_end_is_told_in_words() {
     assert_eq!(exit_words(Some(137), None), "killed by signal 9");
     assert_eq!(exit_words(Some(2), Some("no disk".into())), "exit code 2: no disk");
+    assert_eq!(exit_words(Some(0), Some("on the air".into())), "exit code 0");
 }
 
 #[test]
