@@ -18,5 +18,6 @@ pub mod rig;
 pub mod runs;
 pub mod sink;
 pub mod sound;
+pub mod surviving;
 pub mod trace;
 pub mod zoo;

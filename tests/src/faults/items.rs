@@ -10,7 +10,7 @@ use crate::rig::s3::{self, S3};
 use crate::rig::worker::{self, Worker};
 use crate::zoo::{self, Animal};
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
 
@@ -57,15 +57,15 @@ const fn fault(
     Fault { name, group: "item", promise, short, run }
 }
 
-struct Scene {
-    s3: S3,
-    front: Front,
-    watchers: Watchers,
+pub(super) struct Scene {
+    pub(super) s3: S3,
+    pub(super) front: Front,
+    pub(super) watchers: Watchers,
     items: Vec<Animal>,
 }
 
 impl Scene {
-    fn set(seconds: f64) -> Result<Self> {
+    pub(super) fn set(seconds: f64) -> Result<Self> {
         let clip = Clip::plain(HIT, 10).lasting(seconds);
         let hit = Animal::new(Clip { video: EVEN, container: &["-movflags", "+faststart"], ..clip });
         let items = vec![hit, Animal::new(Clip::plain(NEXT, 11).lasting(4.0))];
@@ -76,7 +76,13 @@ impl Scene {
     }
 
     fn play(&self) -> Result<Worker> {
+        self.play_with(&Value::Null)
+    }
+
+    /// Plays with this fallback.
+    pub(super) fn play_with(&self, fallback: &Value) -> Result<Worker> {
         Worker::start(json!({
+            "fallback": fallback,
             "profile": {"width": 640, "height": 360, "fps": "30", "video_kbps": 1500},
             "items": worker::objects(&self.s3.bucket(), &self.items)?,
             "loop": false,
@@ -102,7 +108,7 @@ impl Scene {
     }
 }
 
-fn hits(request: &Request) -> bool {
+pub(super) fn hits(request: &Request) -> bool {
     request.reads(HIT)
 }
 

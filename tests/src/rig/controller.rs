@@ -19,6 +19,7 @@ pub struct Plan {
     folder: TempDir,
     port: u16,
     environment: Vec<(OsString, OsString)>,
+    files: Option<u64>,
 }
 
 /// A running controller.
@@ -54,13 +55,18 @@ impl Plan {
         for name in ["state", "media", "hls"] {
             std::fs::create_dir(folder.path().join(name)).with_context(|| format!("make {name}"))?;
         }
-        Ok(Self { folder, port: program::free_port()?, environment: Vec::new() })
+        Ok(Self { folder, port: program::free_port()?, environment: Vec::new(), files: None })
     }
 
     /// Adds a variable, or replaces one that the rig sets.
     pub fn with(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.into(), value.as_ref().into()));
         self
+    }
+
+    /// Lets it and its workers have no more open files than this.
+    pub fn with_files(self, most: u64) -> Self {
+        Self { files: Some(most), ..self }
     }
 
     /// The folder that everything of this controller is in.
@@ -112,7 +118,12 @@ impl Plan {
         let mut log = std::fs::File::options();
         let log = log.append(true).create(true).open(self.root().join("controller.log"));
         let log = log.context("open the log")?;
-        let mut command = Command::new(program::built("stream-controller")?);
+        let program = program::built("stream-controller")?;
+        let mut command =
+            Command::new(if self.files.is_some() { OsStr::new("prlimit") } else { program.as_os_str() });
+        if let Some(most) = self.files {
+            command.arg(format!("--nofile={most}:{most}")).arg(&program);
+        }
         program::built("stream-worker")?;
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| kept(name)));
         command.env("STATE_DIR", self.state()).env("HLS_DIR", self.root().join("hls"));

@@ -1,6 +1,7 @@
 //! s3s-fs: an S3 server that nobody here wrote. It checks signatures and their expiry as AWS does, and keeps its
 //! objects as files of a folder, so that a test can look at them and change them.
 
+use super::controller::Plan;
 use super::program;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -46,6 +47,13 @@ impl S3 {
     pub fn come_back(&mut self) -> Result<()> {
         self.child = run(self.folder.path(), self.port)?;
         self.wait()
+    }
+
+    /// A plan whose media are in its bucket.
+    pub fn given_to(&self, plan: Plan) -> Plan {
+        let plan = plan.with("STORAGE_PROVIDER", "s3").with("STORAGE_BUCKET", BUCKET);
+        let plan = plan.with("STORAGE_ENDPOINT", self.url()).with("STORAGE_REGION", "us-east-1");
+        plan.with("STORAGE_ACCESS_KEY_ID", KEY_ID).with("STORAGE_SECRET_ACCESS_KEY", SECRET)
     }
 
     fn wait(&self) -> Result<()> {
