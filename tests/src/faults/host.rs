@@ -3,14 +3,15 @@
 //! Only what the receivers see of it and that it is told lives here; tests/tests/surviving.rs looks closer.
 
 use super::programs::Stage;
-use super::scene::PATIENCE;
+use super::scene::{PATIENCE, Pair};
 use super::{Fault, Measured, Scale};
 use crate::rig::clock::Clock;
 use crate::rig::controller::Plan;
 use crate::rig::hook::Hook;
 use crate::rig::program::wait_for;
 use crate::rig::s3::S3;
-use crate::rig::wanted::{destination, is_live};
+use crate::rig::sink::Sink;
+use crate::rig::wanted::destination;
 use crate::rig::wire::{Weather, Wire};
 use crate::{surviving, zoo};
 use anyhow::{Context, Result, ensure};
@@ -108,7 +109,7 @@ fn limit_files(pid: u32, most: u64) -> Result<()> {
 fn worker_descriptors(scale: &Scale) -> Result<Measured> {
     let hook = Hook::start()?;
     let stage = Stage::arranged(telling(&hook)?.with_files(4096), &zoo::sample())?;
-    stage.controller.wait_until("protection", PATIENCE, |s| s["protected"] == true)?;
+    stage.controller.wait_until("protection", PATIENCE, |s| s["protected"] != false)?;
     let pid = u32::try_from(stage.controller.status()?["run"]["pid"].as_u64().context("a worker")?)?;
     let used = std::fs::read_dir(format!("/proc/{pid}/fd")).context("count its descriptors")?.count();
     limit_files(pid, used as u64)?;
@@ -146,12 +147,11 @@ fn bucket_with_copies(scale: &Scale) -> Result<Measured> {
 fn told(_: &Scale) -> Result<Measured> {
     let hook = Hook::start()?;
     hook.answers(|_| "503 Service Unavailable".to_owned());
-    let stage = Stage::arranged(telling(&hook)?, &zoo::sample())?;
-    let wire = Wire::start(stage.sink.address())?;
-    let all = "/api/channels/main/destinations";
-    let answer = stage.controller.post(all, &destination("two", &wire.url(), "two-key"))?;
-    ensure!(answer.status == 201, "it was answered {} {}", answer.status, answer.text);
-    stage.controller.wait_until("it is live", PATIENCE, |s| is_live(s, "two"))?;
+    let sink = Sink::start()?;
+    let wire = Wire::start(sink.address())?;
+    let hit = destination("hit", &wire.url(), "b");
+    let pair = Pair::arranged(telling(&hook)?, &zoo::sample(), &[hit])?;
+    pair.hit_is_live(PATIENCE)?;
     wire.turn(Weather::Down);
     wait_for_word(&hook, "destination.failing", "")?;
     let failed = hook.said().len();
@@ -159,5 +159,5 @@ fn told(_: &Scale) -> Result<Measured> {
     wait_for("another try", PATIENCE, || Ok((hook.said().len() > failed).then_some(())))?;
     wire.turn(Weather::Fair);
     wait_for_word(&hook, "destination.failing", "Over after")?;
-    Ok(Measured { gap_ms: None, words: format!("told after {failed} failures, and told that it is over") })
+    pair.spared_is_untouched(format!("{failed} tries failed, then it was told, and told that it is over"))
 }

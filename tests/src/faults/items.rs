@@ -19,6 +19,8 @@ const HIT: &str = "10-hit.mp4";
 const NEXT: &str = "11-next.mp4";
 /// Bytes of a body that are let through, rather less than the item has.
 const PIECE: usize = 300_000;
+/// Bytes of the item that come before its line falls silent.
+const HEAD: usize = 900_000;
 
 const SAME: &str = "the same connection; the next item, or the fallback at most 100 ms late";
 
@@ -148,16 +150,21 @@ fn undecodable(_: &Scale) -> Result<Measured> {
 
 fn stalled(scale: &Scale) -> Result<Measured> {
     let scene = Scene::set(26.0)?;
-    let lasting = scale.seconds(20.0);
+    // Five seconds are in hand when the line falls silent, and ten seconds of silence are borne.
+    let lasting = scale.seconds(20.0).max(Duration::from_secs(12));
     let mut stalls = 0;
-    scene.front.tell(move |r| {
-        let now = hits(r) && stalls < 6;
-        stalls += usize::from(now);
-        if now { Mishap::Stall { after: 1_200_000, lasting } } else { Mishap::None }
+    scene.front.tell(move |r| match hits(r) {
+        true if r.from.is_none_or(|from| from < HEAD as u64) => Mishap::Reset { after: HEAD },
+        true if stalls < 2 => {
+            stalls += 1;
+            Mishap::Stall { after: PIECE / 3, lasting }
+        }
+        _ => Mishap::None,
     });
     let mut worker = scene.play()?;
     worker.wait_for_end(PATIENCE * 2)?;
     let fallbacks = worker.events("fallback.started").len();
+    ensure!(fallbacks > 0, "nobody felt the silence");
     scene.watchers.judge(format!("{fallbacks} times the fallback"))
 }
 
