@@ -49,7 +49,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "linked-pair",
         "one of two ingests of a broadcast goes down: its twin loses no frame",
         linked,
-    ),
+    )
+    .in_short(),
     Fault::new(
         GROUP,
         "session-limit",

@@ -25,7 +25,7 @@ const HEAD: usize = 900_000;
 const SAME: &str = "the same connection; the next item, or the fallback at most 100 ms late";
 
 pub(super) const FAULTS: &[Fault] = &[
-    fault("item-404", SAME, true, missing),
+    fault("item-404", SAME, false, missing),
     fault("item-403", SAME, false, forbidden),
     fault("item-truncated", SAME, false, truncated),
     fault("item-undecodable", SAME, false, undecodable),

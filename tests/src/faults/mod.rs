@@ -42,6 +42,11 @@ impl Fault {
     ) -> Self {
         Self { name, group, promise, short: false, run }
     }
+
+    /// One of the short set.
+    const fn in_short(self) -> Self {
+        Self { short: true, ..self }
+    }
 }
 
 /// How long things last, as a factor of the usual time.

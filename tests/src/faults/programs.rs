@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(super) const FAULTS: &[Fault] = &[
-    fault("kill-controller", "the same connection goes on, not one frame is lost", true, kill_controller),
+    fault("kill-controller", "the same connection goes on, not one frame is lost", false, kill_controller),
     fault("reload", "the same connection goes on, not one frame is lost", false, reload),
     fault("kill-worker", "back within 2 s at the place where it was", true, kill_worker),
     fault("freeze-worker", "noticed and replaced by itself", false, freeze_worker),

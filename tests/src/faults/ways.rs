@@ -23,7 +23,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "another-way-in",
         "the backup address while the first is down, and back; the other loses no frame",
         backup,
-    ),
+    )
+    .in_short(),
     Fault::new(
         GROUP,
         "another-address",
