@@ -6,7 +6,7 @@
 pictures() {
   local publish began
   while read -r publish began; do
-    awk -v began="$began" '$2 == "v" {print began + $1}' "$work/sink/publish-$publish.arrivals"
+    awk -v began="$began" '$2 == "v" {printf "%.0f\n", began + $1}' "$work/sink/publish-$publish.arrivals"
   done < <(jq -r 'select(.event == "publish") | "\(.publish) \(.at_ms)"' "$work/sink/events.jsonl") | sort -n
 }
 
@@ -52,11 +52,12 @@ measure_recovery() {
   declare -A begins=() ends=()
   local blows=(controller reload source worker frozen)
   start_controller recovery STORAGE_LOCAL_DIR="$media/other" LOG_LEVEL=info
-  start_channel recovery true
-  wait_for 30 on_the_air || die "the sink accepts nothing"
-  sleep 5
   for blow in "${blows[@]}"; do
     for ((n = 1; n <= kills; n++)); do
+      # Each kill is the first one of its channel: after the second in a row the controller waits longer by design.
+      start_channel recovery true
+      wait_for 30 on_the_air || die "the sink accepts nothing"
+      sleep 5
       worker=$(worker_now)
       begins[$blow-$n]=$(date +%s%3N)
       strike "$blow"
@@ -64,9 +65,9 @@ measure_recovery() {
       wait_for 60 on_the_air || die "it did not come back"
       sleep 6
       ends[$blow-$n]=$(date +%s%3N)
+      stop_channel
     done
   done
-  stop_channel
   end_the_sink
   pictures >"$work/pictures"
   for blow in "${blows[@]}"; do
@@ -74,7 +75,9 @@ measure_recovery() {
     for ((n = 1; n <= kills; n++)); do all+=("$(darkest "${begins[$blow-$n]}" "${ends[$blow-$n]}")"); done
     printf '%-10s longest time without a picture, ms: %s\n' "$blow" "${all[*]}"
     median=$(median_of "${all[@]}")
-    case $blow in worker) limit=2000 ;; frozen) limit=30000 ;; *) limit=250 ;; esac
+    # Pictures are 33 ms apart where nothing happens.
+    [ "$median" -ge 20 ] || die "nothing was measured; see $work/pictures"
+    case $blow in worker) limit=2000 ;; frozen) limit=15000 ;; *) limit=250 ;; esac
     row "$blow: without a picture, ms (median)" "$median" "$limit"
   done
 }
