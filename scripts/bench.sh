@@ -176,6 +176,7 @@ stop_channel() {
   off() { [ "$(ask "$api/streams/status" | jq -r .phase)" = off ]; }
   wait_for 20 off || die "the channel did not stop"
 }
+protected() { [ "$(ask "$api/streams/status" | jq .protected)" = true ]; }
 live() { [ "$(ask "$api/streams/status" | jq -r '.destinations[0].state')" = live ]; }
 
 # put_on_air NAME HLS VARIABLE=VALUE...: a controller with one channel; prints nothing, sets `worker`.
@@ -185,6 +186,8 @@ put_on_air() {
   start_controller "$name" "$@"
   start_channel "$name" "$hls"
   wait_for 30 live || die "the sink accepts nothing"
+  # Making the slate costs once what a channel costs in minutes.
+  wait_for 60 protected || die "the channel has no slate"
   worker=$(ask "$api/streams/status" | jq .run.pid)
 }
 

@@ -29,6 +29,9 @@ start_them() { # COUNT
   for ((number = 1; number <= $1; number++)); do
     one_live() { [ "$(status_of "c$number" | jq -r '.destinations[0].state')" = live ]; }
     wait_for 60 one_live || die "channel c$number is not accepted"
+    # Making the slate costs once what a channel costs in minutes.
+    one_protected() { [ "$(status_of "c$number" | jq .protected)" = true ]; }
+    wait_for 300 one_protected || die "channel c$number has no slate"
     root[c$number]=$(status_of "c$number" | jq .run.pid)
   done
 }

@@ -11,6 +11,7 @@ measure_destinations() {
     "$api/streams/start" >/dev/null
   all_live() { [ "$(ask "$api/streams/status" | jq '[.destinations[] | select(.state == "live")] | length')" = 4 ]; }
   wait_for 30 all_live || die "the sink does not accept all four"
+  wait_for 60 protected || die "the channel has no slate"
   root[channel]=$(ask "$api/streams/status" | jq .run.pid)
   for number in 0 1 2 3; do
     bare_loop "bare-$number" "$media/long/long.mp4"
