@@ -9,6 +9,9 @@ usage() {
   cat >&2 <<'TEXT'
 usage: scripts/bench.sh channel [--seconds N] [--starts N]
        scripts/bench.sh storage [--seconds N]
+       scripts/bench.sh destinations [--seconds N]
+       scripts/bench.sh channels [--seconds N] [--channels N]
+       scripts/bench.sh recovery [--kills N]
 
 channel   one 720p 3 Mbit/s file to one destination, HLS off and on: CPU and memory of worker and source beside
           the bare loop `ffmpeg -re -stream_loop -1 -c copy` with the same file at the same time; then the time
@@ -17,18 +20,25 @@ storage   the same out of a bucket (s3s-fs on this machine): CPU of worker and s
           loop over HTTP with the same link at the same time, for whole loops of a file of 90 s, and, for the record, of
           one of 5 s; then the bytes that an nginx in front of the server counts for each loop of three files, with the
           cache and without
+destinations
+          one channel with four destinations beside four bare loops: CPU of worker and source
+channels  20 channels at once, one destination each, beside as many bare loops: CPU, and memory of each
+recovery  how long the sink is without a picture when controller, worker or FFmpeg are killed, the worker is frozen, or
+          the controller is reloaded
 
   --seconds N   length of each measured window (default 60, at least 10)
   --starts N    starts that are timed (default 10)
+  --channels N  channels at once (default 20)
+  --kills N     kills of each kind (default 5)
 
 Prints a table with what is to be reached and exits 1 where that is missed.
 TEXT
 }
 
-what='' seconds=60 starts=10
+what='' seconds=60 starts=10 channels=20 kills=5
 while [ $# -gt 0 ]; do
   case $1 in
-    channel | storage) what=$1 ;;
+    channel | storage | destinations | channels | recovery) what=$1 ;;
     --seconds)
       seconds=${2:-}
       [[ $seconds =~ ^[0-9]+$ && $seconds -ge 10 ]] || die "--seconds needs a number of at least 10"
@@ -37,6 +47,16 @@ while [ $# -gt 0 ]; do
     --starts)
       starts=${2:-}
       [[ $starts =~ ^[0-9]+$ && $starts -ge 1 ]] || die "--starts needs a number"
+      shift
+      ;;
+    --channels)
+      channels=${2:-}
+      [[ $channels =~ ^[1-9][0-9]?$ ]] || die "--channels needs a number from 1 to 99"
+      shift
+      ;;
+    --kills)
+      kills=${2:-}
+      [[ $kills =~ ^[1-9][0-9]?$ ]] || die "--kills needs a number from 1 to 99"
       shift
       ;;
     -h | --help)
@@ -101,6 +121,8 @@ cpu_ns() {
 }
 pss_kib() { awk '/^Pss:/ {print $2}' "/proc/$1/smaps_rollup" 2>/dev/null || echo 0; }
 percent() { awk -v ns="$1" -v s="$2" 'BEGIN {printf "%.3f", ns / s / 1e7}'; }
+sum_of() { printf '%s\n' "$@" | awk '{sum += $1} END {printf "%.3f", sum}'; }
+median_of() { printf '%s\n' "$@" | sort -n | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}'; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", a / b}'; }
 missed=0
 row() { # WHAT VALUE LIMIT
@@ -118,6 +140,8 @@ sink_is_up() { grep -q '127.0.0.1:' "$work/sink.log"; }
 wait_for 10 sink_is_up || die "the sink did not start"
 sink=$(grep -o '127.0.0.1:[0-9]*' "$work/sink.log" | head -n 1)
 
+# What is put into a state folder before its controller is started; benchmarks say it where they need to.
+prepare_state() { :; }
 # start_controller NAME VARIABLE=VALUE...: sets `controller`, and `api` and `auth` for `ask`.
 start_controller() {
   local name=$1 port state=$work/state-$1
@@ -125,13 +149,20 @@ start_controller() {
   port=$(free_port 18080)
   rm -rf "$state"
   mkdir -p "$state"
-  env STATE_DIR="$state" CONTROLLER_BIND="127.0.0.1:$port" LOG_LEVEL=warn "$@" \
-    "$bin/stream-controller" >"$work/controller-$name.log" 2>&1 &
+  prepare_state
+  environment=(STATE_DIR="$state" CONTROLLER_BIND="127.0.0.1:$port" LOG_LEVEL=warn "$@")
+  controller_log=$work/controller-$name.log
+  rm -f "$controller_log"
+  api=http://127.0.0.1:$port auth=$state/auth.header
+  start_again
+}
+# The controller of the last start_controller, after it was killed.
+start_again() {
+  env "${environment[@]}" "$bin/stream-controller" >>"$controller_log" 2>&1 &
   controller=$!
   pids+=("$controller")
-  api=http://127.0.0.1:$port auth=$state/auth.header
   healthy() { curl -fs -o /dev/null "$api/health"; }
-  wait_for 20 healthy || die "the controller did not start; see $work/controller-$name.log"
+  wait_for 20 healthy || die "the controller did not start; see $controller_log"
 }
 ask() { curl -sS --fail-with-body -H "@$auth" "$@"; }
 start_channel() { # KEY HLS
@@ -145,6 +176,7 @@ stop_channel() {
   off() { [ "$(ask "$api/streams/status" | jq -r .phase)" = off ]; }
   wait_for 20 off || die "the channel did not stop"
 }
+protected() { [ "$(ask "$api/streams/status" | jq .protected)" = true ]; }
 live() { [ "$(ask "$api/streams/status" | jq -r '.destinations[0].state')" = live ]; }
 
 # put_on_air NAME HLS VARIABLE=VALUE...: a controller with one channel; prints nothing, sets `worker`.
@@ -154,6 +186,8 @@ put_on_air() {
   start_controller "$name" "$@"
   start_channel "$name" "$hls"
   wait_for 30 live || die "the sink accepts nothing"
+  # Making the slate costs once what a channel costs in minutes.
+  wait_for 60 protected || die "the channel has no slate"
   worker=$(ask "$api/streams/status" | jq .run.pid)
 }
 
@@ -181,6 +215,11 @@ watch() {
     printf '%-10s %s %% of a core; PSS %s KiB, its source %s KiB\n' "$name" "${cpu[$name]}" \
       "$(pss_kib "${root[$name]}")" "$of_source"
   done
+}
+
+end_the_sink() {
+  kill -TERM "${pids[0]}" 2>/dev/null || true
+  wait "${pids[0]}" 2>/dev/null || true
 }
 
 # Ends everything but the sink, which was started first.
@@ -345,6 +384,34 @@ if [ "$what" = storage ]; then
   exit $missed
 fi
 
+case $what in
+  destinations)
+    # shellcheck source=scripts/bench_destinations.sh
+    . scripts/bench_destinations.sh
+    step "measuring for $seconds s: one channel with four destinations, four bare loops"
+    measure_destinations
+    exit $missed
+    ;;
+  channels)
+    # shellcheck source=scripts/bench_channels.sh
+    . scripts/bench_channels.sh
+    step "measuring for $seconds s: $channels channels, $channels bare loops"
+    measure_channels
+    exit $missed
+    ;;
+  recovery)
+    # What MP4 is, the worker reads by itself; this one needs FFmpeg.
+    mkdir -p "$media/other"
+    [ -s "$media/other/long.mkv" ] ||
+      ffmpeg -v error -nostdin -y -i "$media/long/long.mp4" -c copy "$media/other/long.mkv"
+    # shellcheck source=scripts/bench_recovery.sh
+    . scripts/bench_recovery.sh
+    step "killing $kills times each: controller, source, worker; reloading; freezing the worker"
+    measure_recovery
+    exit $missed
+    ;;
+esac
+
 step "measuring for $seconds s: HLS off, HLS on, bare loop"
 measure
 
@@ -363,7 +430,7 @@ for ((n = 1; n <= starts; n++)); do
   [ "$n" = "$starts" ] && sleep 30
   stop_channel
 done
-median=$(printf '%s\n' "${times[@]}" | sort -n | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}')
+median=$(median_of "${times[@]}")
 printf 'starts, ms: %s\n' "${times[*]}"
 row "start call to first IDR at the sink, ms (median)" "$median" 1000
 

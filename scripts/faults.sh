@@ -17,6 +17,8 @@ Prints a line for each: whether the promise was kept, the longest gap that was m
   --list      says what there is
   NAME        only these
 
+disk-full and another-address mount something: they need root, or a kernel that lets anybody.
+
 The whole set takes under 40 minutes and writes docs/RELIABILITY.md. Exit code: 0 all promises kept, 1 one is broken,
 2 it could not be tried.
 TEXT

@@ -10,7 +10,7 @@ use e2e::rig::program;
 use e2e::rig::s3::{self, S3};
 use e2e::rig::sink::Sink;
 use e2e::rig::worker::{self, Worker};
-use e2e::runs::{Run, runs};
+use e2e::runs::runs;
 use e2e::zoo::{self, Animal};
 use serde_json::json;
 use std::time::Duration;
@@ -298,26 +298,6 @@ fn a_server_that_is_away_for_a_few_seconds_costs_no_picture() -> Result<()> {
     scene.s3.come_back()?;
     worker.wait_for_end(WHOLE)?;
     scene.assert_whole(&worker)
-}
-
-#[test]
-fn a_server_that_is_away_for_long_gives_the_slate_and_then_the_rest_of_the_item() -> Result<()> {
-    let mut scene = Scene::set(30.0)?;
-    scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
-    let mut worker = scene.play(3600)?;
-    lose_the_server(&mut scene, &worker)?;
-    worker.wait_for("fallback.started", 1, WHOLE)?;
-    scene.s3.come_back()?;
-    worker.wait_for_end(WHOLE)?;
-    let recording = scene.recording()?;
-    let context = || format!("{}\n{}", scene.front.table(), worker.tail());
-    let shown = |run: &Run| run.pictures.iter().map(|picture| picture.0).collect::<Vec<u16>>();
-    let item: Vec<u16> = runs(&recording).iter().filter(|run| run.item == 10).flat_map(shown).collect();
-    assert_eq!((item.first(), item.last()), (Some(&0), Some(&899)), "{}", context());
-    // It comes back at an IDR picture, and those are two seconds apart.
-    assert!(item.len() >= 840 && item.is_sorted(), "{} pictures\n{}", item.len(), context());
-    assert_eq!(worker.events("fallback.started")[0]["reason"], "the item has stalled");
-    Ok(())
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) const FAULTS: &[Fault] = &[
     fault(
         "slow-reader",
         "drops to the next IDR and counts; the other destination loses no frame",
-        true,
+        false,
         slow_reader,
     ),
     fault(

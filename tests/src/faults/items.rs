@@ -10,7 +10,7 @@ use crate::rig::s3::{self, S3};
 use crate::rig::worker::{self, Worker};
 use crate::zoo::{self, Animal};
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
 
@@ -19,11 +19,13 @@ const HIT: &str = "10-hit.mp4";
 const NEXT: &str = "11-next.mp4";
 /// Bytes of a body that are let through, rather less than the item has.
 const PIECE: usize = 300_000;
+/// Bytes of the item that come before its line falls silent.
+const HEAD: usize = 900_000;
 
 const SAME: &str = "the same connection; the next item, or the fallback at most 100 ms late";
 
 pub(super) const FAULTS: &[Fault] = &[
-    fault("item-404", SAME, true, missing),
+    fault("item-404", SAME, false, missing),
     fault("item-403", SAME, false, forbidden),
     fault("item-truncated", SAME, false, truncated),
     fault("item-undecodable", SAME, false, undecodable),
@@ -57,15 +59,15 @@ const fn fault(
     Fault { name, group: "item", promise, short, run }
 }
 
-struct Scene {
-    s3: S3,
-    front: Front,
-    watchers: Watchers,
+pub(super) struct Scene {
+    pub(super) s3: S3,
+    pub(super) front: Front,
+    pub(super) watchers: Watchers,
     items: Vec<Animal>,
 }
 
 impl Scene {
-    fn set(seconds: f64) -> Result<Self> {
+    pub(super) fn set(seconds: f64) -> Result<Self> {
         let clip = Clip::plain(HIT, 10).lasting(seconds);
         let hit = Animal::new(Clip { video: EVEN, container: &["-movflags", "+faststart"], ..clip });
         let items = vec![hit, Animal::new(Clip::plain(NEXT, 11).lasting(4.0))];
@@ -76,7 +78,13 @@ impl Scene {
     }
 
     fn play(&self) -> Result<Worker> {
+        self.play_with(&Value::Null)
+    }
+
+    /// Plays with this fallback.
+    pub(super) fn play_with(&self, fallback: &Value) -> Result<Worker> {
         Worker::start(json!({
+            "fallback": fallback,
             "profile": {"width": 640, "height": 360, "fps": "30", "video_kbps": 1500},
             "items": worker::objects(&self.s3.bucket(), &self.items)?,
             "loop": false,
@@ -102,7 +110,7 @@ impl Scene {
     }
 }
 
-fn hits(request: &Request) -> bool {
+pub(super) fn hits(request: &Request) -> bool {
     request.reads(HIT)
 }
 
@@ -142,16 +150,21 @@ fn undecodable(_: &Scale) -> Result<Measured> {
 
 fn stalled(scale: &Scale) -> Result<Measured> {
     let scene = Scene::set(26.0)?;
-    let lasting = scale.seconds(20.0);
+    // Five seconds are in hand when the line falls silent, and ten seconds of silence are borne.
+    let lasting = scale.seconds(20.0).max(Duration::from_secs(12));
     let mut stalls = 0;
-    scene.front.tell(move |r| {
-        let now = hits(r) && stalls < 6;
-        stalls += usize::from(now);
-        if now { Mishap::Stall { after: 1_200_000, lasting } } else { Mishap::None }
+    scene.front.tell(move |r| match hits(r) {
+        true if r.from.is_none_or(|from| from < HEAD as u64) => Mishap::Reset { after: HEAD },
+        true if stalls < 2 => {
+            stalls += 1;
+            Mishap::Stall { after: PIECE / 3, lasting }
+        }
+        _ => Mishap::None,
     });
     let mut worker = scene.play()?;
     worker.wait_for_end(PATIENCE * 2)?;
     let fallbacks = worker.events("fallback.started").len();
+    ensure!(fallbacks > 0, "nobody felt the silence");
     scene.watchers.judge(format!("{fallbacks} times the fallback"))
 }
 

@@ -3,12 +3,16 @@
 //! Here live the list of all faults and how one is tried. What is done to what lives in the rooms below. Nothing here
 //! decides how the product behaves.
 
+mod changes;
 mod destinations;
+mod host;
 mod items;
 mod programs;
 pub mod report;
 mod scene;
+mod slates;
 mod time;
+mod ways;
 
 use anyhow::Result;
 use std::time::Duration;
@@ -26,6 +30,23 @@ pub struct Fault {
     pub short: bool,
     /// Does it. An error is a broken promise.
     pub run: fn(&Scale) -> Result<Measured>,
+}
+
+impl Fault {
+    /// One of the whole set.
+    const fn new(
+        group: &'static str,
+        name: &'static str,
+        promise: &'static str,
+        run: fn(&Scale) -> Result<Measured>,
+    ) -> Self {
+        Self { name, group, promise, short: false, run }
+    }
+
+    /// One of the short set.
+    const fn in_short(self) -> Self {
+        Self { short: true, ..self }
+    }
 }
 
 /// How long things last, as a factor of the usual time.
@@ -51,7 +72,17 @@ pub struct Measured {
 
 /// Every fault there is.
 pub fn all() -> Vec<Fault> {
-    [items::FAULTS, destinations::FAULTS, programs::FAULTS, time::FAULTS].concat()
+    [
+        items::FAULTS,
+        slates::FAULTS,
+        destinations::FAULTS,
+        ways::FAULTS,
+        changes::FAULTS,
+        programs::FAULTS,
+        host::FAULTS,
+        time::FAULTS,
+    ]
+    .concat()
 }
 
 /// How a fault ended.

@@ -33,10 +33,16 @@ impl Pair {
 
     /// The same, with other media.
     pub(super) fn playing(items: &[Animal], hit: Value) -> Result<Self> {
-        let (spared, plan) = (Nginx::start()?, Plan::new()?);
+        Self::arranged(Plan::new()?, items, &[hit])
+    }
+
+    /// The same, with a controller and as many other destinations as the fault wants.
+    pub(super) fn arranged(plan: Plan, items: &[Animal], others: &[Value]) -> Result<Self> {
+        let spared = Nginx::start()?;
         zoo::put_into(&plan.media(), items)?;
         let controller = plan.start()?;
-        controller.go_on_air(&start(&[destination("spared", &spared.url(), "a"), hit]))?;
+        let all = [&[destination("spared", &spared.url(), "a")], others].concat();
+        controller.go_on_air(&start(&all))?;
         controller.wait_until("the spared one is live", SOON, |s| is_live(s, "spared"))?;
         Ok(Self { controller, spared })
     }
@@ -113,6 +119,26 @@ impl Watchers {
         let words = format!("{}; pictures at most {} ms apart by the clock", words.into(), late.max(150));
         Ok(Measured { gap_ms: Some(gap.max(u64::from(trace.longest_step_ms()))), words })
     }
+}
+
+/// From the last close here to the first picture of this publish there, ms by the clock of the sinks.
+pub(super) fn changed_over_ms(from: &Sink, to: &Sink, publish: usize) -> Result<u64> {
+    let at = |sink: &Sink, event: &str, count: usize| -> Result<u64> {
+        sink.wait_for(event, count, PATIENCE)?;
+        let events = sink.events()?;
+        let found = events.iter().filter(|e| e["event"] == event).nth(count - 1);
+        found.and_then(|e| e["at_ms"].as_u64()).context("an event has a time")
+    };
+    let (there, closes) = (at(to, "first_idr", publish)?, from.count("close")?);
+    Ok(there.saturating_sub(at(from, "close", closes.max(1))?))
+}
+
+/// The newest goodbye of a publisher was one, and not a broken connection.
+pub(super) fn took_its_leave(sink: &Sink, closes: usize) -> Result<()> {
+    sink.wait_for("close", closes, PATIENCE)?;
+    let reason = sink.events()?.into_iter().rfind(|e| e["event"] == "close").map(|e| e["reason"].clone());
+    ensure!(reason.as_ref().is_some_and(|reason| reason == "unpublish"), "it ended with {reason:?}");
+    Ok(())
 }
 
 /// From a broken publish to the next picture, ms, as the sink saw it.

@@ -27,6 +27,11 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// How long a refused publisher may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Keys that begin like this are refused.
+const BAD_KEYS: &str = "bad-";
+const DENIED: (&str, &str) = ("NetStream.Publish.Denied", "This key is not known here");
+const BUSY: (&str, &str) = ("NetStream.Publish.BadName", "Already publishing");
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -34,7 +39,7 @@ enum End {
     Unpublished,
     /// The connection was closed without a word.
     Closed,
-    /// The key was in use.
+    /// The key was in use, or a bad one.
     Refused,
     /// The sink is ending.
     Stopped,
@@ -112,8 +117,8 @@ impl Connection {
                     stream_key,
                     ..
                 }) => {
-                    if !self.begin((app_name, stream_key))? {
-                        send(stream, &bad_name()?).await?;
+                    if let Some((code, words)) = self.begin((app_name, stream_key))? {
+                        send(stream, &refusal(code, words)?).await?;
                         return Ok(Some(End::Refused));
                     }
                     waiting.extend(session.accept_request(request_id).context("accept the publish")?);
@@ -134,15 +139,19 @@ impl Connection {
         Ok(None)
     }
 
-    /// Begins a recording, unless somebody else has the key.
-    fn begin(&mut self, place: (String, String)) -> Result<bool> {
+    /// Begins a recording; gives code and words of a refusal where somebody else has the key or it is a bad one.
+    fn begin(&mut self, place: (String, String)) -> Result<Option<(&'static str, &'static str)>> {
+        if place.1.starts_with(BAD_KEYS) {
+            self.journal.write("refused", json!({"app": place.0, "code": DENIED.0}));
+            return Ok(Some(DENIED));
+        }
         let free = !place.1.is_empty() && {
             let mut busy = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             self.recording.is_none() && busy.insert(place.clone())
         };
         if !free {
-            self.journal.write("refused", json!({"app": place.0, "code": "NetStream.Publish.BadName"}));
-            return Ok(false);
+            self.journal.write("refused", json!({"app": place.0, "code": BUSY.0}));
+            return Ok(Some(BUSY));
         }
         let number = self.journal.next_publish();
         let name = format!("publish-{number}.flv");
@@ -152,7 +161,7 @@ impl Connection {
             .context("make the list of arrivals")?;
         let (nal_size, idr_seen, tags) = (4, false, [0; 2]);
         self.recording = Some(Recording { number, place, file, nal_size, idr_seen, tags, arrivals });
-        Ok(true)
+        Ok(None)
     }
 
     fn media(&mut self, event: ServerSessionEvent) -> Result<()> {
@@ -224,14 +233,14 @@ async fn send(stream: &mut TcpStream, bytes: &[u8]) -> Result<()> {
         .context("write to the publisher")
 }
 
-/// The refusal of a key that is in use, as servers word it. The session would answer `_error`, which publishers
+/// A refusal, as servers word it. The session would answer `_error`, which publishers
 /// do not expect here; a serializer of its own writes full headers, which can be read in any state.
-fn bad_name() -> Result<Vec<u8>> {
+fn refusal(code: &str, words: &str) -> Result<Vec<u8>> {
     let text = |value: &str| Amf0Value::Utf8String(value.into());
     let status: HashMap<String, Amf0Value> = [
         ("level".to_owned(), text("error")),
-        ("code".to_owned(), text("NetStream.Publish.BadName")),
-        ("description".to_owned(), text("Already publishing")),
+        ("code".to_owned(), text(code)),
+        ("description".to_owned(), text(words)),
     ]
     .into();
     let message = RtmpMessage::Amf0Command {
