@@ -13,7 +13,7 @@ use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::source::slate::Slate;
 use state::destination::Boundary;
-use state::wire::{DestinationSpec, ToController, ToWorker, WorkerSpec};
+use state::wire::{Counts, DestinationSpec, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -107,7 +107,8 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
             () = signals.any() => break Ended::Stopped,
         }
     };
-    tracing::info!(?ended, "the session ends");
+    let counts = session.counts();
+    tracing::info!(?ended, late.p99_ms = counts.late_p99_ms, counts.boundaries, "the session ends");
     session.end().await;
     if timeout(CHILDREN_DEADLINE, all_children.recv()).await.is_err() {
         tracing::error!("a source did not end in time");
@@ -335,6 +336,13 @@ impl Session {
         };
         let heartbeat = self.report.heartbeat(playing, &self.outputs, state::now());
         let _ = self.up.try_send(ToController::Heartbeat(Box::new(heartbeat)));
+    }
+
+    fn counts(&mut self) -> Counts {
+        match &mut self.stage {
+            Stage::Searching => Counts::default(),
+            Stage::Playing { air, .. } => air.group().counts(),
+        }
     }
 
     async fn end(self) {
