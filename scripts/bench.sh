@@ -8,6 +8,7 @@ cd "$root_folder"
 usage() {
   cat >&2 <<'TEXT'
 usage: scripts/bench.sh channel [--seconds N] [--starts N]
+       scripts/bench.sh capacity --help
 
 channel   one 720p 3 Mbit/s file to one destination, HLS off and on: CPU and memory of worker and source beside
           the bare loop `ffmpeg -re -stream_loop -1 -c copy` with the same file at the same time; then the time
@@ -20,6 +21,10 @@ Prints a table with what is to be reached and exits 1 where that is missed.
 TEXT
 }
 
+if [ "${1:-}" = capacity ]; then
+  shift
+  exec "$root_folder/scripts/bench_capacity.sh" "$@"
+fi
 what='' seconds=60 starts=10
 while [ $# -gt 0 ]; do
   case $1 in

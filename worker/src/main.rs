@@ -49,6 +49,7 @@ enum Call {
 }
 
 fn main() -> ExitCode {
+    save_memory();
     let call = match parse(std::env::args().skip(1)) {
         Ok(call) => call,
         Err(error) => return fail(2, &error),
@@ -69,6 +70,19 @@ fn main() -> ExitCode {
             fail(code, &error)
         }),
         Err(error) => fail(1, &error.into()),
+    }
+}
+
+/// One pool of memory for all threads, and what is free at its end goes back: else every thread that reads a file keeps
+/// a pool of its own, as large as it ever was.
+#[allow(unsafe_code)]
+fn save_memory() {
+    // SAFETY: mallopt only sets numbers of the allocator; there is no other thread yet. Without glibc there is none.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 * 1024);
+        libc::mallopt(libc::M_TOP_PAD, 64 * 1024);
     }
 }
 
@@ -173,7 +187,8 @@ async fn serve(channel: &ChannelId, run: &Ulid, socket: PathBuf) -> anyhow::Resu
 
 async fn begin(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
     tracing::info!(channel.id = %spec.channel, run.id = %spec.run, items = spec.items.len(), "the worker begins");
-    session::run(spec, line).await
+    // As a task: waking the future that the runtime blocks on costs two system calls each time, waking a task none.
+    tokio::spawn(session::run(spec, line)).await.context("play")?
 }
 
 /// By hand, what would be told the controller is logged.
