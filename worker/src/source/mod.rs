@@ -19,3 +19,4 @@ pub mod probe;
 pub mod recipe;
 pub mod resume;
 pub mod slate;
+pub mod stream;
