@@ -83,7 +83,7 @@ workers=()
 end_workers() {
   local pid
   for pid in "${workers[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-  gone() { for pid in "${workers[@]}"; do kill -0 "$pid" 2>/dev/null && return 1; done; }
+  gone() { for pid in "${workers[@]}"; do if kill -0 "$pid" 2>/dev/null; then return 1; fi; done; }
   wait_for 20 gone || say "some workers did not end in time"
   workers=()
 }
@@ -125,7 +125,7 @@ channel() {
   mkdir -p "$folder/channels/$id"
   jq -n --arg id "$id" --arg url "$url" --argjson items "$items" --arg public "$(printf 'Capacity%014d' "$RANDOM$RANDOM")" '
     {version: 1, revision: 1, id: $id, name: $id, public_id: $public, wish: "on", loop: true,
-     playlist: {kind: "list", items: [$items | to_entries[] | .value + {id: ("01ARZ3NDEKTSV4RRFFQ69G5FA" + (.key | tostring))}]},
+     playlist: {from: "list", items: [$items | to_entries[] | .value + {id: ("01ARZ3NDEKTSV4RRFFQ69G5FA" + (.key | tostring))}]},
      hls: {enabled: false, public: false},
      destinations: [{id: "out", name: "out", platform: "custom", url: $url}]}' \
     >"$folder/channels/$id/stream_config.json"
@@ -158,23 +158,29 @@ find_workers() {
     esac
   done
 }
-children_of() { cat "/proc/$1/task/"*/children 2>/dev/null || true; }
-
-own_ns() { cat "/proc/$1/task/"*/schedstat 2>/dev/null | awk '{sum += $1} END {printf "%d\n", sum}'; }
+# All of these take process ids and give one sum.
+of_tasks() { # FILE PID...: that file of every thread
+  local file=$1 pid files=()
+  shift
+  for pid in "$@"; do files+=("/proc/$pid/task/"*"/$file"); done
+  cat "${files[@]}" 2>/dev/null || true
+}
+children_of() { of_tasks children "$@"; }
+own_ns() { of_tasks schedstat "$@" | awk '{sum += $1} END {printf "%d\n", sum}'; }
 # With living children, and those it has waited for (in ticks).
 cpu_ns() {
-  local pid total
-  total=$(($(awk '{print $16 + $17}' "/proc/$1/stat") * 1000000000 / $(getconf CLK_TCK)))
-  for pid in $1 $(children_of "$1"); do total=$((total + $(own_ns "$pid"))); done
-  printf '%s\n' "$total"
+  local pid waited living
+  # shellcheck disable=SC2016 # They are awk's.
+  waited=$(for pid in "$@"; do printf '/proc/%s/stat\n' "$pid"; done | xargs awk '{sum += $16 + $17} END {print sum}')
+  # shellcheck disable=SC2046 # One word for each child is wanted.
+  living=$(own_ns "$@" $(children_of "$@"))
+  printf '%s\n' $((waited * 1000000000 / $(getconf CLK_TCK) + living))
 }
-wakes() { cat "/proc/$1/task/"*/status 2>/dev/null | awk '/^voluntary/ {sum += $2} END {printf "%d\n", sum}'; }
-pss_kib() { awk '/^Pss:/ {print $2}' "/proc/$1/smaps_rollup" 2>/dev/null || echo 0; }
-sum_of() { # FUNCTION PID...
-  local what=$1 pid total=0
-  shift
-  for pid in "$@"; do total=$((total + $("$what" "$pid"))); done
-  printf '%s\n' "$total"
+wakes() { of_tasks status "$@" | awk '/^voluntary/ {sum += $2} END {printf "%d\n", sum}'; }
+pss_kib() {
+  local pid files=()
+  for pid in "$@"; do files+=("/proc/$pid/smaps_rollup"); done
+  cat "${files[@]}" 2>/dev/null | awk '/^Pss:/ {sum += $2} END {printf "%d\n", sum}'
 }
 calc() { awk "BEGIN {printf \"$1\", $2}"; }
 
@@ -221,15 +227,15 @@ measure() {
   sleep $((10 + n / 5))
   local cpu own cpu_bare woke woke_bare
   from=$EPOCHREALTIME
-  cpu=$(sum_of cpu_ns "${counted[@]}") own=$(own_ns "$controller") cpu_bare=$(sum_of cpu_ns "${bare[@]}")
-  woke=$(sum_of wakes "${counted[@]}") woke_bare=$(sum_of wakes "${bare[@]}")
+  cpu=$(cpu_ns "${counted[@]}") own=$(own_ns "$controller") cpu_bare=$(cpu_ns "${bare[@]}")
+  woke=$(wakes "${counted[@]}") woke_bare=$(wakes "${bare[@]}")
   sleep "$seconds"
-  cpu=$(($(sum_of cpu_ns "${counted[@]}") - cpu)) own=$(($(own_ns "$controller") - own))
-  cpu_bare=$(($(sum_of cpu_ns "${bare[@]}") - cpu_bare))
-  woke=$(($(sum_of wakes "${counted[@]}") - woke)) woke_bare=$(($(sum_of wakes "${bare[@]}") - woke_bare))
+  cpu=$(($(cpu_ns "${counted[@]}") - cpu)) own=$(($(own_ns "$controller") - own))
+  cpu_bare=$(($(cpu_ns "${bare[@]}") - cpu_bare))
+  woke=$(($(wakes "${counted[@]}") - woke)) woke_bare=$(($(wakes "${bare[@]}") - woke_bare))
   window=$(calc %.3f "$EPOCHREALTIME - $from")
   local pss pss_own pss_bare alive=0 pid
-  pss=$(sum_of pss_kib "${counted[@]}") pss_own=$(pss_kib "$controller") pss_bare=$(sum_of pss_kib "${bare[@]}")
+  pss=$(pss_kib "${counted[@]}") pss_own=$(pss_kib "$controller") pss_bare=$(pss_kib "${bare[@]}")
   for pid in "${counted[@]}"; do [ -d "/proc/$pid" ] && alive=$((alive + 1)); done
   end_from "$first"
   end_workers
@@ -245,7 +251,7 @@ measure() {
     "| channel | $per | $mb | $(calc %.0f "$woke / $window / $n") |"
     "| bare loop | $per_bare | $mb_bare | $(calc %.0f "$woke_bare / $window / ${#bare[@]}") |" ''
     '| together | measured | reach ≤ | |' '|---|---|---|---|')
-  printf '%s\n' "${lines[@]: -9:7}"
+  printf '%s\n' "${lines[@]: -10:7}"
   row "workers that were lost, $n channels" $((n - alive)) 0
   row "CPU beside the bare loop, $n channels" "$(calc %.2f "$per / $per_bare")" 0.60
   row "lateness p99 in ms, the latest of $n channels" "${late:-999}" 30
