@@ -3,7 +3,7 @@
 use crate::air::{Air, Happened, Moment};
 use crate::media::Tag;
 use crate::output::Outputs;
-use crate::pace::Pace;
+use crate::pace::{Alarm, Pace};
 use crate::playlist::Playlist;
 use crate::programme::{self, Found, Programme};
 use crate::report::Report;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// Time that destinations and HLS get to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(4);
@@ -82,7 +82,7 @@ enum Stage {
 /// Plays until it is told to stop or the playlist is over. Call it on the worker's main thread.
 ///
 /// # Errors
-/// When signals cannot be listened to.
+/// When signals cannot be listened to, or the kernel gives no timer.
 pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
     let Line { up, mut down } = line;
     let changed = Arc::new(Notify::new());
@@ -90,13 +90,13 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
     let (events, mut from_tasks) = mpsc::channel(16);
     let opener = opener(&spec, alive).await;
     let mut session = Session::new(spec, opener, events, up, Arc::clone(&changed));
-    let mut signals = Signals::new()?;
+    let (mut signals, mut alarm) = (Signals::new()?, Alarm::new()?);
     let mut beat = interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
         let look = session.next_look;
         tokio::select! {
-            () = sleep_until(look) => if session.look() { break Ended::PlaylistOver },
+            () = alarm.rings(look) => if session.look() { break Ended::PlaylistOver },
             Some(event) = from_tasks.recv() => session.take(event),
             order = down.recv(), if !down.is_closed() => match order {
                 Some(order) => if session.obey(order) { break Ended::Stopped },

@@ -124,8 +124,8 @@ impl Opener {
         let course = Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms);
         let course = course.holding(slot).showing(slate);
         let feed = match native {
-            Some(Native::File(reader)) => Feed::read_natively(reader, shape, has_audio, &self.alive),
-            Some(Native::Object(reader)) => Feed::read_object(reader, course, shape, has_audio, &self.alive),
+            Some(Native::File(reader)) => Feed::read_natively(*reader, shape, has_audio, &self.alive),
+            Some(Native::Object(reader)) => Feed::read_object(*reader, course, shape, has_audio, &self.alive),
             None => Feed::run(course, shape, has_audio, &self.alive)?,
         };
         Ok((ends_with(feed, info, from_ms), source))
@@ -141,8 +141,8 @@ fn ends_with(feed: Feed, info: &MediaInfo, from_ms: u64) -> Feed {
 
 /// A reader of an ordinary MP4 file.
 enum Native {
-    File(Reader),
-    Object(ObjectReader),
+    File(Box<Reader>),
+    Object(Box<ObjectReader>),
 }
 
 /// A reader of an ordinary MP4 file that is copied as it is; everything else is FFmpeg's.
@@ -163,9 +163,9 @@ async fn open_natively(input: &Input, ask: Ask) -> Result<Native, String> {
             let path = path.clone();
             let opening = tokio::task::spawn_blocking(move || Reader::open(&path, ask));
             let opened = opening.await.map_err(|error| error.to_string())?;
-            opened.map(Native::File).map_err(|why| why.to_string())
+            opened.map(Box::new).map(Native::File).map_err(|why| why.to_string())
         }
-        Input::Link(link) => ObjectReader::open(link.stream(), ask).await.map(Native::Object),
+        Input::Link(link) => ObjectReader::open(link.stream(), ask).await.map(Box::new).map(Native::Object),
     }
 }
 
