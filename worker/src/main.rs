@@ -14,7 +14,7 @@ use std::time::Duration;
 use stream_worker::lock::{ChannelLock, LockError};
 use stream_worker::output::rtmp::trial::Trial;
 use stream_worker::session::{self, Ended, Line};
-use stream_worker::{link, log, prepare};
+use stream_worker::{link, log, memory, prepare};
 use tokio::sync::mpsc;
 
 const HELP: &str = "\
@@ -49,7 +49,7 @@ enum Call {
 }
 
 fn main() -> ExitCode {
-    save_memory();
+    memory::share_one_pool();
     let call = match parse(std::env::args().skip(1)) {
         Ok(call) => call,
         Err(error) => return fail(2, &error),
@@ -70,19 +70,6 @@ fn main() -> ExitCode {
             fail(code, &error)
         }),
         Err(error) => fail(1, &error.into()),
-    }
-}
-
-/// One pool of memory for all threads, and what is free at its end goes back: else every thread that reads a file keeps
-/// a pool of its own, as large as it ever was.
-#[allow(unsafe_code)]
-fn save_memory() {
-    // SAFETY: mallopt only sets numbers of the allocator; there is no other thread yet. Without glibc there is none.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 * 1024);
-        libc::mallopt(libc::M_TOP_PAD, 64 * 1024);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::air::{Air, Happened, Moment};
 use crate::media::Tag;
+use crate::memory;
 use crate::output::Outputs;
 use crate::pace::{Alarm, Pace};
 use crate::playlist::Playlist;
@@ -24,6 +25,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 const CLOSE_DEADLINE: Duration = Duration::from_secs(4);
 /// Time that FFmpeg children get after that.
 const CHILDREN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Heartbeats after which free memory is given back.
+const BEATS_OF_MEMORY: u64 = 10;
 
 /// Until a slate that could not be made is tried again.
 const SLATE_RETRY: Duration = Duration::from_secs(30);
@@ -92,6 +96,7 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
     let mut session = Session::new(spec, opener, events, up, Arc::clone(&changed));
     let (mut signals, mut alarm) = (Signals::new()?, Alarm::new()?);
     let mut beat = interval(Duration::from_secs(1));
+    let mut beats = 0_u64;
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
         let look = session.next_look;
@@ -103,7 +108,13 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
                 None => tracing::warn!("the line to the controller is closed"),
             },
             () = changed.notified() => session.beat(),
-            _ = beat.tick() => session.beat(),
+            _ = beat.tick() => {
+                session.beat();
+                beats += 1;
+                if beats % BEATS_OF_MEMORY == 0 {
+                    memory::give_back();
+                }
+            }
             () = signals.any() => break Ended::Stopped,
         }
     };

@@ -160,14 +160,14 @@ impl Buffer {
     }
 
     /// How much of a file is worth reading ahead, ms: what is in hand when the reader is woken again holds a whole GOP,
-    /// so that an IDR picture always finds the next one, and a few seconds before the end all of the rest is read, so
+    /// so that an IDR picture always finds the next one; and some seconds before the end all of the rest is read, so
     /// that the next item is opened in time. More would only be memory.
     pub fn worth_reading_ms(&self) -> i64 {
-        let left = self.pictures_end_ms.zip(self.reached.shown).map(|(end, shown)| end - shown);
+        let left = self.pictures_end_ms.zip(self.video.front()).map(|(end, first)| end - first.dts);
         match left {
             Some(left) if left > HIGH_MS => (self.idr.widest_ms * 3 / 2 + 750).clamp(LEAST_MS, HIGH_MS),
-            Some(_) => 2 * HIGH_MS,
-            None => HIGH_MS,
+            // A little more, for the reader to find the end.
+            Some(_) | None => HIGH_MS + 500,
         }
     }
 

@@ -105,7 +105,7 @@ fn a_picture_that_brings_other_parameter_sets_has_another_header_from_there_on()
 #[test]
 fn of_a_file_no_more_is_read_ahead_than_its_gops_and_its_end_need() {
     let mut buffer = buffer();
-    assert_eq!(buffer.worth_reading_ms(), HIGH_MS, "nobody knows where it ends");
+    assert!(buffer.worth_reading_ms() > HIGH_MS, "nobody knows where it ends");
     buffer.pictures_end_ms = Some(60_000);
     for at in [0, 1000, 2000] {
         let idr = at % 2000 == 0;
@@ -115,7 +115,8 @@ fn of_a_file_no_more_is_read_ahead_than_its_gops_and_its_end_need() {
     buffer.push(video(6000, 0x17, 0, 0x65));
     assert_eq!(buffer.worth_reading_ms(), HIGH_MS, "GOPs of 4 s");
     buffer.push(video(54_500, 0x17, 0, 0x65));
-    assert!(buffer.worth_reading_ms() > 2 * HIGH_MS - 1, "the rest is read at once");
+    buffer.video.drain(..4);
+    assert!(buffer.worth_reading_ms() > HIGH_MS, "the rest is read at once");
 }
 
 proptest! {
