@@ -52,7 +52,7 @@ build release -p stream-controller -p stream-worker -p e2e --bin stream-controll
 bin=$root_folder/target/release
 work=$root_folder/target/bench/capacity
 media=$root_folder/target/bench/media
-mkdir -p "$media/long" "$media/short"
+mkdir -p "$media/loop" "$media/short"
 rm -rf "$work"
 mkdir -p "$work"
 # nginx's own worker may be another user.
@@ -66,7 +66,8 @@ noisy_clip() { # NAME SECONDS B_FRAMES
     -b:v 3000k -minrate 3000k -maxrate 3000k -bufsize 6000k -g 60 -keyint_min 60 -sc_threshold 0 \
     -c:a aac -ac 2 -b:a 128k -movflags +faststart -f mp4 "$media/.part" && mv "$media/.part" "$media/$1"
 }
-noisy_clip long/long.mp4 90 2
+# Shorter than the time before the window, so that every channel has been over a boundary.
+noisy_clip loop/30s.mp4 30 2
 noisy_clip short/1.mp4 5 0
 noisy_clip short/2.mp4 5 2
 noisy_clip short/3.mp4 4 0
@@ -135,7 +136,7 @@ channel() {
 start_channels() {
   local n state=$work/state-$1 port
   channel "$state" witness "rtmp://$sink/live/witness-$1" short/1.mp4 short/2.mp4 short/3.mp4
-  for ((n = 1; n <= $1; n++)); do channel "$state" "c$n" "rtmp://$rtmp/c$n/x" long/long.mp4; done
+  for ((n = 1; n <= $1; n++)); do channel "$state" "c$n" "rtmp://$rtmp/c$n/x" loop/30s.mp4; done
   port=$(free_port 18180)
   env STATE_DIR="$state" STORAGE_LOCAL_DIR="$media" CONTROLLER_BIND="127.0.0.1:$port" LOG_LEVEL=info \
     "$bin/stream-controller" >"$work/controller-$1.log" 2>&1 &
@@ -219,12 +220,12 @@ measure() {
   state_folder=$work/state-$n
   local counted=("${workers[@]:0:n}")
   for ((k = 1; k <= $(fitting "$n"); k++)); do
-    ffmpeg -v error -nostdin -re -stream_loop -1 -i "$media/long/long.mp4" -c copy -f flv "rtmp://$rtmp/bare/b$k" \
+    ffmpeg -v error -nostdin -re -stream_loop -1 -i "$media/loop/30s.mp4" -c copy -f flv "rtmp://$rtmp/bare/b$k" \
       >/dev/null 2>&1 &
     pids+=($!)
     bare+=($!)
   done
-  sleep $((10 + n / 5))
+  sleep $((45 + n / 5))
   local cpu own cpu_bare woke woke_bare
   from=$EPOCHREALTIME
   cpu=$(cpu_ns "${counted[@]}") own=$(own_ns "$controller") cpu_bare=$(cpu_ns "${bare[@]}")
@@ -295,7 +296,7 @@ for n in "${stages[@]}"; do measure "$n"; done
 
 What many channels cost on one machine. Written by `scripts/bench.sh capacity`; run it to get the figures of yours.
 
-**Method.** One controller keeps 1, 20 and then 100 channels on the air, one worker each. Every channel loops a 90 s file,
+**Method.** One controller keeps 1, 20 and then 100 channels on the air, one worker each. Every channel loops a 30 s file,
 720p with 30 pictures a second, H.264 of 3 Mbit/s and AAC, to nginx-rtmp on the same machine, which records nothing;
 HLS is off. In the same window as many bare loops `ffmpeg -re -stream_loop -1 -c copy` send the same file to the same
 nginx. CPU is the time on a processor of workers and their children (`schedstat`), memory is PSS (`smaps_rollup`), wake-ups
