@@ -12,6 +12,7 @@ usage: scripts/bench.sh channel [--seconds N] [--starts N]
        scripts/bench.sh destinations [--seconds N]
        scripts/bench.sh channels [--seconds N] [--channels N]
        scripts/bench.sh recovery [--kills N]
+       scripts/bench.sh capacity --help
 
 channel   one 720p 3 Mbit/s file to one destination, HLS off and on: CPU and memory of worker and source beside
           the bare loop `ffmpeg -re -stream_loop -1 -c copy` with the same file at the same time; then the time
@@ -35,6 +36,10 @@ Prints a table with what is to be reached and exits 1 where that is missed.
 TEXT
 }
 
+if [ "${1:-}" = capacity ]; then
+  shift
+  exec "$root_folder/scripts/bench_capacity.sh" "$@"
+fi
 what='' seconds=60 starts=10 channels=20 kills=5
 while [ $# -gt 0 ]; do
   case $1 in

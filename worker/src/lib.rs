@@ -9,6 +9,7 @@ pub mod link;
 pub mod lock;
 pub mod log;
 pub mod media;
+pub mod memory;
 pub mod output;
 pub mod pace;
 pub mod played;

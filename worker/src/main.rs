@@ -18,7 +18,7 @@ use stream_worker::prepare::Failure;
 use stream_worker::session::{self, Ended, Line};
 use stream_worker::source::disk::BLOCKING_THREADS;
 use stream_worker::takeover::Takeover;
-use stream_worker::{link, log, prepare};
+use stream_worker::{link, log, memory, prepare};
 use tokio::sync::mpsc;
 
 const HELP: &str = "\
@@ -55,6 +55,7 @@ enum Call {
 }
 
 fn main() -> ExitCode {
+    memory::share_one_pool();
     let call = match parse(std::env::args().skip(1)) {
         Ok(call) => call,
         Err(error) => return fail(2, &error),
@@ -215,7 +216,8 @@ async fn obey(
 async fn begin(spec: WorkerSpec, line: Line, takeover: Option<Takeover>) -> anyhow::Result<Ended> {
     tracing::info!(channel.id = %spec.channel, run.id = %spec.run, items = spec.items.len(),
         standby = takeover.is_some(), "the worker begins");
-    session::run(spec, line, takeover).await
+    // As a task: waking the future that the runtime blocks on costs two system calls each time, waking a task none.
+    tokio::spawn(session::run(spec, line, takeover)).await.context("play")?
 }
 
 /// By hand, what would be told the controller is logged.

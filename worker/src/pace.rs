@@ -1,7 +1,15 @@
-//! The wall clock of the timeline: which millisecond of channel time is due now, and when to look again.
+//! The wall clock of the timeline: which millisecond of channel time is due now, when to look again, and the alarm that
+//! rings then.
 
+use rustix::fd::OwnedFd;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use std::io;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
 
 /// Shortest time between two wake-ups. Sending a few tags at once costs a third of sending each at its own time,
 /// and no receiver can tell 20 ms.
@@ -45,9 +53,84 @@ impl Pace {
     }
 }
 
+/// Rings at a moment. It is a timer of the kernel: setting one of the runtime's wakes the thread once more each time,
+/// and its wheel once or twice before the moment, which is half of all wake-ups of a channel.
+#[derive(Debug)]
+pub struct Alarm {
+    timer: AsyncFd<OwnedFd>,
+    /// For when it is set.
+    set: Option<Instant>,
+}
+
+impl Alarm {
+    /// An alarm that is not set. Call it within a runtime.
+    ///
+    /// # Errors
+    /// When the kernel gives no timer.
+    #[allow(unsafe_code)]
+    pub fn new() -> io::Result<Self> {
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        // SAFETY: the timer is owned by what it is given to, which alone closes it, and always has the same descriptor.
+        let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE)? };
+        Ok(Self { timer, set: None })
+    }
+
+    /// Returns at `at` or soon after. Nothing is lost when it is dropped before.
+    pub async fn rings(&mut self, at: Instant) {
+        loop {
+            let left = at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            if self.wait(at, left).await.is_err() {
+                // Without the timer the runtime's own will do.
+                return sleep_until(at).await;
+            }
+        }
+    }
+
+    async fn wait(&mut self, at: Instant, left: Duration) -> io::Result<()> {
+        if self.set != Some(at) {
+            let once = Itimerspec {
+                it_interval: Timespec::default(),
+                it_value: Timespec::try_from(left).unwrap_or_default(),
+            };
+            timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+            self.set = Some(at);
+        }
+        // It need not be read: to set it again is enough for the next ring to be told.
+        self.timer.readable().await?.clear_ready();
+        self.set = None;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_alarm_rings_each_time_and_never_early() {
+        let mut alarm = Alarm::new().unwrap();
+        for ms in [5, 0, 30, 1, 1] {
+            let at = Instant::now() + Duration::from_millis(ms);
+            alarm.rings(at).await;
+            assert!(Instant::now() >= at);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alarm_that_is_set_anew_rings_for_the_newest_moment() {
+        let mut alarm = Alarm::new().unwrap();
+        let (far, near) =
+            (Instant::now() + Duration::from_secs(3600), Instant::now() + Duration::from_millis(40));
+        for later in [far, near, far] {
+            assert!(tokio::time::timeout(Duration::from_millis(2), alarm.rings(later)).await.is_err());
+        }
+        tokio::time::timeout(Duration::from_secs(20), alarm.rings(near)).await.unwrap();
+        assert!(Instant::now() >= near);
+    }
 
     #[test]
     fn wake_ups_are_neither_hectic_nor_lazy() {

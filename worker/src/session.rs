@@ -3,8 +3,9 @@
 use crate::air::{Air, Happened, Moment};
 use crate::fallback::{Fallback, Made};
 use crate::media::Tag;
+use crate::memory;
 use crate::output::Outputs;
-use crate::pace::Pace;
+use crate::pace::{Alarm, Pace};
 use crate::playlist::Playlist;
 use crate::programme::{self, Found, NotOpened, Programme};
 use crate::report::Report;
@@ -15,13 +16,13 @@ use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::takeover::{NoTurn, Takeover, Turn};
 use state::destination::Boundary;
-use state::wire::{Cursor, DestinationSpec, ToController, ToWorker, WorkerSpec};
+use state::wire::{Counts, Cursor, DestinationSpec, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// Time that destinations and HLS get to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(4);
@@ -29,6 +30,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(4);
 const CHILDREN_DEADLINE: Duration = Duration::from_secs(10);
 /// The fallback goes on the air at the start if there is nothing else after this long.
 const LATE: Duration = Duration::from_secs(8);
+
+/// Heartbeats after which free memory is given back.
+const BEATS_OF_MEMORY: u64 = 10;
 
 /// What the session's own tasks bring back.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ enum Stage {
 /// worker's main thread.
 ///
 /// # Errors
-/// When signals cannot be listened to.
+/// When signals cannot be listened to, or the kernel gives no timer.
 pub async fn run(spec: WorkerSpec, line: Line, takeover: Option<Takeover>) -> anyhow::Result<Ended> {
     let Line { up, mut down } = line;
     let changed = Arc::new(Notify::new());
@@ -102,24 +106,32 @@ pub async fn run(spec: WorkerSpec, line: Line, takeover: Option<Takeover>) -> an
     let turn = if takeover.is_some() { Turn::Awaited } else { Turn::Ours };
     let mut session = Session::new(spec, opener, events, up, Arc::clone(&changed), turn);
     takeover.into_iter().for_each(|takeover| session.await_turn(takeover));
-    let mut signals = Signals::new()?;
+    let (mut signals, mut alarm) = (Signals::new()?, Alarm::new()?);
     let mut beat = interval(Duration::from_secs(1));
+    let mut beats = 0_u64;
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
         let look = session.next_look;
         tokio::select! {
-            () = sleep_until(look) => if let Some(ended) = session.look() { break ended },
+            () = alarm.rings(look) => if let Some(ended) = session.look() { break ended },
             Some(event) = from_tasks.recv() => session.take(event),
             order = down.recv(), if !down.is_closed() => match order {
                 Some(order) => if session.obey(order) { break Ended::Stopped },
                 None => tracing::warn!("the line to the controller is closed"),
             },
             () = changed.notified() => session.beat(),
-            _ = beat.tick() => session.beat(),
+            _ = beat.tick() => {
+                session.beat();
+                beats += 1;
+                if beats.is_multiple_of(BEATS_OF_MEMORY) {
+                    memory::give_back();
+                }
+            }
             () = signals.any() => break Ended::Stopped,
         }
     };
-    tracing::info!(?ended, "the session ends");
+    let counts = session.counts();
+    tracing::info!(?ended, late.p99_ms = counts.late_p99_ms, counts.boundaries, "the session ends");
     session.beat();
     session.end().await;
     if timeout(CHILDREN_DEADLINE, all_children.recv()).await.is_err() {
@@ -432,6 +444,13 @@ impl Session {
         let mut heartbeat = self.report.heartbeat(playing, &self.outputs, state::now());
         heartbeat.slate_on = self.spec.slate_on;
         let _ = self.up.try_send(ToController::Heartbeat(Box::new(heartbeat)));
+    }
+
+    fn counts(&mut self) -> Counts {
+        match &mut self.stage {
+            Stage::Searching => Counts::default(),
+            Stage::Playing { air, .. } => air.group().counts(),
+        }
     }
 
     /// The last words about what was on the air.

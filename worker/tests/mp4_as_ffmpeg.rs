@@ -4,15 +4,19 @@
 
 use bytes::BytesMut;
 use state::profile::Profile;
+use state::secret::Secret;
+use state::storage::{Provider, StorageSettings};
 use state::wire::Making;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use storage::Storage;
 use stream_worker::source::child::Tools;
 use stream_worker::source::flv::{Cutter, Kind, RawTag};
-use stream_worker::source::mp4::{Ask, Reader};
+use stream_worker::source::mp4::{Ask, ObjectReader, Reader};
 use stream_worker::source::object::Input;
 use stream_worker::source::probe::{MediaInfo, probe};
 use stream_worker::source::recipe::{Recipe, arguments};
+use stream_worker::source::stream::Stream;
 
 /// FFmpeg rounds some times twice, ms.
 const ROUNDING_MS: i64 = 1;
@@ -166,6 +170,49 @@ async fn a_file_is_entered_at_the_same_picture() {
         let path = make(name, options);
         for from_ms in [40, 1_990, 2_000, 2_010, 3_700] {
             compare(&path, from_ms).await;
+        }
+    }
+}
+
+/// The folder as a bucket: it goes the same way, through the storage room.
+async fn as_object(path: &Path, ask: Ask) -> Vec<RawTag> {
+    let settings = StorageSettings {
+        provider: Provider::Local,
+        local_dir: folder(),
+        bucket: String::new(),
+        endpoint: String::new(),
+        region: String::new(),
+        access_key_id: Secret::new(""),
+        secret_access_key: Secret::new(""),
+        prefix: String::new(),
+        link_ttl_s: 3600,
+    };
+    let storage = Storage::open(settings, None).unwrap();
+    let key = path.file_name().unwrap().to_str().unwrap().to_owned();
+    let media = storage.stat(&key).await.unwrap();
+    let stream = Stream::new(storage, key, media.content, media.size);
+    let mut reader = ObjectReader::open(stream, ask).await.unwrap();
+    let mut tags = Vec::new();
+    while reader.read(64 * 1024, &mut tags).await.unwrap() {}
+    tags
+}
+
+#[tokio::test]
+async fn an_object_that_comes_in_pieces_gives_the_same_tags() {
+    let large = "-vf noise=alls=90:allf=t -c:v libx264 -qp 12 -bf 2 -g 50 -c:a aac";
+    let chunky = format!("{large} -max_interleave_delta 0 -chunk_duration 2000000");
+    let first = format!("{large} -movflags +faststart");
+    for (name, options) in [("large", large), ("large-first", &first), ("large-chunky", &chunky)] {
+        let path = make(name, options);
+        assert!(path.metadata().unwrap().len() > 2_000_000, "it comes in one piece");
+        for from_ms in [0, 3_100] {
+            let ask = ask(&info(&path).await.1, from_ms);
+            let seen = |tags: Vec<RawTag>| {
+                tags.into_iter().map(|tag| (tag.kind, tag.at_ms, tag.body)).collect::<Vec<_>>()
+            };
+            let (of_file, of_object) =
+                (natively(&path, &info(&path).await.1, from_ms), as_object(&path, ask).await);
+            assert!(seen(of_file) == seen(of_object), "{name} from {from_ms}");
         }
     }
 }

@@ -14,6 +14,9 @@ pub const TIME_SHIFT_MS: i64 = 10_000;
 /// Read ahead this much unless told otherwise, ms.
 pub const HIGH_MS: i64 = 6_000;
 
+/// Least that is read ahead of a file that can be read at any time, ms.
+const LEAST_MS: i64 = 3_000;
+
 /// Longest allowed distance between two IDR pictures of a copied item, ms. A little over the 4 s that platforms
 /// and the HLS target duration allow, for times that were rounded.
 pub const MAX_IDR_DISTANCE_MS: i64 = 4_050;
@@ -162,6 +165,18 @@ impl Buffer {
     /// this is much there is no picture in between.
     pub fn sound_ahead_ms(&self) -> i64 {
         self.reached.audio.zip(self.reached.shown).map_or(0, |(audio, shown)| audio - shown)
+    }
+
+    /// How much of a file is worth reading ahead, ms: what is in hand when the reader is woken again holds a whole GOP,
+    /// so that an IDR picture always finds the next one; and some seconds before the end all of the rest is read, so
+    /// that the next item is opened in time. More would only be memory.
+    pub fn worth_reading_ms(&self) -> i64 {
+        let left = self.pictures_end_ms.zip(self.video.front()).map(|(end, first)| end - first.dts);
+        match left {
+            Some(left) if left > HIGH_MS => (self.idr.widest_ms * 3 / 2 + 750).clamp(LEAST_MS, HIGH_MS),
+            // A little more, for the reader to find the end.
+            Some(_) | None => HIGH_MS + 500,
+        }
     }
 
     /// How far it has been read.

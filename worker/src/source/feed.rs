@@ -6,7 +6,7 @@ use super::child::{self, Said};
 use super::course::Course;
 use super::disk;
 use super::flv::{Cutter, NotFlv};
-use super::mp4::Reader;
+use super::mp4::{ObjectReader, Reader};
 use super::reel::{self, Reel};
 use super::slate::Slate;
 use crate::media::Shape;
@@ -86,6 +86,27 @@ impl Feed {
         tokio::spawn(async move {
             let end = filled.burst_by_burst(reader).await;
             filled.lock().end = Some(end);
+            filled.news.notify_waiters();
+            drop(alive);
+        });
+        Feed { shared, slate: None }
+    }
+
+    /// Reads an object without FFmpeg. Where that breaks off for good, FFmpeg goes on by the course.
+    pub fn read_object(
+        reader: ObjectReader,
+        course: Course,
+        shape: Shape,
+        has_audio: bool,
+        alive: &Alive,
+    ) -> Feed {
+        let mut buffer = Buffer::new(shape, has_audio);
+        buffer.high_ms = course.input().read_ahead_ms();
+        let shared = Arc::new(Shared::new(buffer));
+        let (filled, alive) = (Arc::clone(&shared), alive.clone());
+        tokio::spawn(async move {
+            let end = filled.object_then_course(reader, course).await;
+            filled.lock().finish(end);
             filled.news.notify_waiters();
             drop(alive);
         });
@@ -230,6 +251,48 @@ impl Shared {
             };
             let Some((back, tags, more)) = burst else { return End::Broken("the reader gave up".to_owned()) };
             reader = back;
+            {
+                let mut buffer = self.lock();
+                tags.into_iter().for_each(|tag| buffer.push(tag));
+                buffer.high_ms = buffer.worth_reading_ms();
+            }
+            self.news.notify_waiters();
+            match more {
+                Ok(true) => {}
+                Ok(false) => return End::Complete,
+                Err(why) => return End::Broken(why),
+            }
+        }
+    }
+
+    async fn object_then_course(&self, reader: ObjectReader, mut course: Course) -> End {
+        let end = tokio::select! {
+            end = self.piece_by_piece(reader) => end,
+            () = self.stop.notified() => return left(),
+        };
+        let begun = self.lock().reached().shown.is_some();
+        let again = match end {
+            End::Broken(_) if !begun => Ok(course.arguments()),
+            end => tokio::select! {
+                again = course.go_on(end, &self.buffer) => again,
+                () = self.stop.notified() => return left(),
+            },
+        };
+        match again.and_then(|arguments| Running::start(&course, arguments).map_err(End::Broken)) {
+            Ok(first) => self.follow(course, first).await,
+            Err(end) => end,
+        }
+    }
+
+    /// Reads an object to its end.
+    async fn piece_by_piece(&self, mut reader: ObjectReader) -> End {
+        loop {
+            if self.lock().is_full() {
+                self.space.notified().await;
+                continue;
+            }
+            let mut tags = Vec::new();
+            let more = reader.read(BURST, &mut tags).await;
             {
                 let mut buffer = self.lock();
                 tags.into_iter().for_each(|tag| buffer.push(tag));

@@ -23,3 +23,4 @@ pub mod recipe;
 pub mod reel;
 pub mod resume;
 pub mod slate;
+pub mod stream;

@@ -5,6 +5,7 @@ use super::child;
 use super::disk;
 use super::link_server::{Lease, LinkServer};
 use super::resume::Object;
+use super::stream::Stream;
 use state::storage::{Provider, StorageSettings};
 use state::wire::{ItemSpec, MediaAt, WorkerSpec};
 use state::{atomic, prepared};
@@ -109,9 +110,16 @@ pub struct Link {
     key: String,
     /// What it was when it was opened.
     content: String,
+    size: u64,
 }
 
 impl Link {
+    /// Its bytes, for whoever reads them without FFmpeg.
+    pub fn stream(&self) -> Stream {
+        let storage = self.objects.storage.clone();
+        Stream::new(storage, self.key.clone(), self.content.clone(), self.size)
+    }
+
     /// Asks the bucket whether the object is there and is what it was.
     pub async fn look(&self) -> Object {
         match self.objects.storage.stat(&self.key).await {
@@ -191,6 +199,7 @@ impl Objects {
             lease,
             key: item.key.clone(),
             content: now.content,
+            size: now.size,
         }))
     }
 
@@ -275,7 +284,7 @@ mod tests {
     async fn arguments(spec: &WorkerSpec) -> Vec<String> {
         let objects = Objects::open(spec).await.unwrap().unwrap();
         let lease = objects.links.lease("a.mp4", "0a1b");
-        let link = Link { objects, lease, key: "a.mp4".into(), content: "0a1b".into() };
+        let link = Link { objects, lease, key: "a.mp4".into(), content: "0a1b".into(), size: 1 };
         let list = Input::Link(link).arguments();
         list.into_iter().map(|a| a.into_string().unwrap()).collect()
     }

@@ -8,7 +8,7 @@ use super::course::Course;
 use super::disk;
 use super::feed::{Alive, Feed};
 use super::known::Known;
-use super::mp4::{Ask, Reader};
+use super::mp4::{Ask, ObjectReader, Reader};
 use super::object::{self, Input, Objects};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
@@ -156,14 +156,15 @@ impl Opener {
         let source = input.source_of(item);
         let has_audio = recipe.audio != Making::Silent;
         let shape = shape_of(info, recipe, profile);
-        if let Some(reader) = native(&input, &item.key, info, recipe, from_ms).await {
-            let feed = Feed::read_natively(reader, shape, has_audio, &self.alive);
-            return Ok((ends_with(feed, info, from_ms), source));
-        }
+        let native = native(&input, &item.key, info, recipe, from_ms).await;
         let course = Course::new(&self.tools, input, &item.key, (info, recipe, profile), from_ms);
         let course = course.holding(slot).showing(slate);
         let course = if self.aside { course.aside() } else { course };
-        let feed = Feed::run(course, shape, has_audio, &self.alive)?;
+        let feed = match native {
+            Some(Native::File(reader)) => Feed::read_natively(*reader, shape, has_audio, &self.alive),
+            Some(Native::Object(reader)) => Feed::read_object(*reader, course, shape, has_audio, &self.alive),
+            None => Feed::run(course, shape, has_audio, &self.alive)?,
+        };
         Ok((ends_with(feed, info, from_ms), source))
     }
 }
@@ -175,17 +176,34 @@ fn ends_with(feed: Feed, info: &MediaInfo, from_ms: u64) -> Feed {
     feed
 }
 
+/// A reader of an ordinary MP4 file.
+enum Native {
+    File(Box<Reader>),
+    Object(Box<ObjectReader>),
+}
+
 /// A reader of an ordinary MP4 file that is copied as it is; everything else is FFmpeg's.
-async fn native(input: &Input, key: &str, info: &MediaInfo, recipe: &Recipe, from_ms: u64) -> Option<Reader> {
-    let Input::File(path) = input else { return None };
+async fn native(input: &Input, key: &str, info: &MediaInfo, recipe: &Recipe, from_ms: u64) -> Option<Native> {
     if recipe.video != Making::Copy || recipe.audio == Making::Transcode {
         return None;
     }
     let audio = info.audio.as_ref().filter(|_| recipe.audio == Making::Copy).map(|audio| audio.index);
-    let (path, ask) = (path.clone(), Ask { video: info.video.as_ref()?.index, audio, from_ms });
-    let opening = disk::ask(move || Reader::open(&path, ask));
-    let opened = timeout(NATIVE_DEADLINE, opening).await.ok()??;
+    let ask = Ask { video: info.video.as_ref()?.index, audio, from_ms };
+    let opening = timeout(NATIVE_DEADLINE, open_natively(input, ask)).await;
+    let opened = opening.unwrap_or_else(|_| Err("reading its tables takes too long".to_owned()));
     opened.inspect_err(|why| tracing::debug!(item.key = %key, reason = %why, "read by FFmpeg")).ok()
+}
+
+async fn open_natively(input: &Input, ask: Ask) -> Result<Native, String> {
+    match input {
+        Input::File(path) => {
+            let path = path.clone();
+            let opened = disk::ask(move || Reader::open(&path, ask)).await;
+            let opened = opened.ok_or_else(|| "the reader gave up".to_owned())?;
+            opened.map(Box::new).map(Native::File).map_err(|why| why.to_string())
+        }
+        Input::Link(link) => ObjectReader::open(link.stream(), ask).await.map(Box::new).map(Native::Object),
+    }
 }
 
 fn shape_of(info: &MediaInfo, recipe: &Recipe, profile: &Profile) -> Shape {

@@ -5,12 +5,14 @@
 //! tracks, so picture and sound cannot drift apart.
 
 mod audio;
+mod lateness;
 mod video;
 
 use crate::media::{Shape, Tag};
 use crate::source::buffer::{Buffer, End, SourceTag};
 use crate::source::feed::Feed;
 use audio::AudioLane;
+use lateness::Lateness;
 use state::profile::Profile;
 use state::wire::Counts;
 use std::sync::Arc;
@@ -39,6 +41,7 @@ pub struct Group {
     video: VideoLane,
     audio: AudioLane,
     counts: Counts,
+    late: Lateness,
 }
 
 /// Why [`Group::advance`] came back.
@@ -59,6 +62,7 @@ impl Group {
             video: VideoLane::new(profile.fps.frame_ms()),
             audio: AudioLane::new(profile, HOUSE_DELAY_MS),
             counts: Counts::default(),
+            late: Lateness::default(),
         }
     }
 
@@ -153,12 +157,13 @@ impl Group {
 
     /// Figures.
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts { late_p99_ms: self.late.p99_ms(), ..self.counts }
     }
 
     /// Notes how late a tag was sent, ms.
     pub fn note_late(&mut self, ms: u64) {
         self.counts.max_late_ms = self.counts.max_late_ms.max(ms);
+        self.late.note(ms);
     }
 }
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// An output buffer larger than this is given back after use.
-const KEPT_BUFFER: usize = 512 * 1024;
+/// An output buffer larger than this is given back after use: what is due at once is far less, but for an IDR picture.
+const KEPT_BUFFER: usize = 64 * 1024;
 
 /// Bytes on their way out.
 pub(super) struct Out {

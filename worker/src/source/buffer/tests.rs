@@ -102,6 +102,23 @@ fn a_picture_that_brings_other_parameter_sets_has_another_header_from_there_on()
     assert_eq!(profiles, [100, 77, 77]);
 }
 
+#[test]
+fn of_a_file_no_more_is_read_ahead_than_its_gops_and_its_end_need() {
+    let mut buffer = buffer();
+    assert!(buffer.worth_reading_ms() > HIGH_MS, "nobody knows where it ends");
+    buffer.pictures_end_ms = Some(60_000);
+    for at in [0, 1000, 2000] {
+        let idr = at % 2000 == 0;
+        buffer.push(video(at, if idr { 0x17 } else { 0x27 }, 0, if idr { 0x65 } else { 0x41 }));
+    }
+    assert_eq!(buffer.worth_reading_ms(), 3_750);
+    buffer.push(video(6000, 0x17, 0, 0x65));
+    assert_eq!(buffer.worth_reading_ms(), HIGH_MS, "GOPs of 4 s");
+    buffer.push(video(54_500, 0x17, 0, 0x65));
+    buffer.video.drain(..4);
+    assert!(buffer.worth_reading_ms() > HIGH_MS, "the rest is read at once");
+}
+
 proptest! {
     #[test]
     fn arbitrary_bodies_never_panic(kind in 0u8..3, body in prop::collection::vec(any::<u8>(), 0..80), at in any::<i32>()) {

@@ -1,6 +1,7 @@
 //! A file that is read: its movie box once, then its samples in order of time, as the tags that FFmpeg would write.
 
 use super::boxes::{Kind, Refused, children, need, only};
+use super::place::{Held, Place, Window};
 use super::samples::{Cursor, Sample};
 use super::track::{self, Handler, Track};
 use crate::source::buffer::{TIME_SHIFT_MS, has_idr};
@@ -10,7 +11,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,8 +20,10 @@ const MAX_MOOV: u64 = 96 << 20;
 const MAX_SAMPLE: u32 = (1 << 24) - 6;
 /// Pictures in a row that may be no pictures before the file is given up: it was overwritten, or its tables lie.
 const MOST_DAMAGED: u32 = 12;
-/// Read at once for each track.
-const WINDOW: usize = 128 * 1024;
+/// Largest movie box of an object: its tables stay in memory for as long as it is read.
+const MAX_MOOV_OF_OBJECT: u64 = 16 << 20;
+/// Looked at of a picture to see what it is, bytes.
+const LOOK: u32 = 64 * 1024;
 /// Boxes at the top of a file that are looked at.
 const MOST_AT_TOP: usize = 256;
 /// IDR pictures before a place that are tried, newest first.
@@ -30,8 +32,7 @@ const TRIED: usize = 8;
 /// An open file.
 #[derive(Debug)]
 pub struct Reader {
-    file: Arc<File>,
-    size: u64,
+    place: Place,
     video: Lane,
     audio: Option<Lane>,
     /// What is subtracted from times of the file, µs.
@@ -48,13 +49,6 @@ struct Lane {
     window: Window,
     /// Pictures in a row that could not be read as such.
     damaged: u32,
-}
-
-/// A part of the file in memory.
-#[derive(Debug, Default)]
-struct Window {
-    at: u64,
-    bytes: Vec<u8>,
 }
 
 /// What is asked of a file.
@@ -74,25 +68,50 @@ impl Reader {
     /// # Errors
     /// Why it is left to FFmpeg.
     pub fn open(path: &Path, ask: Ask) -> Result<Self, Refused> {
-        let unreadable = |_: io::Error| Refused("it cannot be read");
-        let file = Arc::new(File::open(path).map_err(unreadable)?);
+        let file = File::open(path).map_err(unreadable)?;
         let meta = file.metadata().map_err(unreadable)?;
         if !meta.is_file() {
             return Err(Refused("it is no file"));
         }
-        let moov = movie(&file, meta.len())?;
-        let (video, audio) = tracks(&moov, ask)?;
+        Self::begin(Place::File(file, meta.len()), ask).map_err(|(_, why)| why)
+    }
+
+    /// Opens an object of which this is in hand. Long tables take a while.
+    ///
+    /// # Errors
+    /// What is in hand, which may miss something ([`Held::missing`]); if it does not, the object is left to FFmpeg.
+    pub(super) fn open_object(held: Held, ask: Ask) -> Result<Self, (Held, Refused)> {
+        Self::begin(Place::Object(held), ask).map_err(|(place, why)| match place {
+            Place::Object(held) => (held, why),
+            Place::File(_, size) => (Held::new(size), why),
+        })
+    }
+
+    fn begin(mut place: Place, ask: Ask) -> Result<Self, (Place, Refused)> {
+        let (video, audio) = match movie(&mut place).and_then(|moov| tracks(&moov, ask)) {
+            Ok(tracks) => tracks,
+            Err(why) => return Err((place, why)),
+        };
         // A file's time begins with whatever is shown or heard first.
         let begins = [Some(video.begins_us()), audio.as_ref().map(Track::begins_us)];
         let begins = begins.into_iter().flatten().min().unwrap_or(0);
         let zero_us =
             begins.saturating_add(i64::try_from(ask.from_ms).unwrap_or(i64::MAX).saturating_mul(1000));
         let (video, audio) = (Lane::new(video), audio.map(Lane::new));
-        let mut reader = Self { file, size: meta.len(), video, audio, zero_us, begun: false };
-        if ask.from_ms > 0 {
-            reader.enter_before(zero_us).map_err(unreadable)?;
+        let mut reader = Self { place, video, audio, zero_us, begun: false };
+        let entered = if ask.from_ms > 0 { reader.enter_before(zero_us) } else { Ok(()) };
+        match entered {
+            Ok(()) => Ok(reader),
+            Err(error) => Err((reader.place, unreadable(error))),
         }
-        Ok(reader)
+    }
+
+    /// What is in hand of an object; `None` for a file.
+    pub(super) fn held(&mut self) -> Option<&mut Held> {
+        match &mut self.place {
+            Place::Object(held) => Some(held),
+            Place::File(..) => None,
+        }
     }
 
     /// Moves to the last IDR picture that is shown at or before a time of the file.
@@ -127,7 +146,7 @@ impl Reader {
     ) -> io::Result<Option<&'a (Cursor, Sample)>> {
         for candidate in found {
             let sample = candidate.1;
-            let bytes = self.video.window.read(&self.file, sample.offset, sample.size.min(WINDOW as u32))?;
+            let bytes = self.video.window.read(&mut self.place, sample.offset, sample.size.min(LOOK))?;
             if has_idr(bytes, 4) {
                 return Ok(Some(candidate));
             }
@@ -152,10 +171,8 @@ impl Reader {
             };
             let zero_us = self.zero_us;
             let tag = match (&mut self.audio, sound_first) {
-                (Some(audio), true) => {
-                    audio.tag(&self.file, self.size, zero_us, &[0xAF, 1], TagKind::Audio)?
-                }
-                _ => self.video.tag(&self.file, self.size, zero_us, &[], TagKind::Video)?,
+                (Some(audio), true) => audio.tag(&mut self.place, zero_us, &[0xAF, 1], TagKind::Audio)?,
+                _ => self.video.tag(&mut self.place, zero_us, &[], TagKind::Video)?,
             };
             if let Some(tag) = tag {
                 sum += tag.body.len();
@@ -216,25 +233,24 @@ impl Lane {
     /// The next sample as a tag; `None` for one without content.
     fn tag(
         &mut self,
-        file: &File,
-        file_size: u64,
+        place: &mut Place,
         zero_us: i64,
         head: &[u8],
         kind: TagKind,
     ) -> Result<Option<RawTag>, String> {
         let Some(sample) = self.next else { return Ok(None) };
-        self.step();
         let end = sample.offset.saturating_add(u64::from(sample.size));
-        if end > file_size || sample.size > MAX_SAMPLE {
+        if end > place.size() || sample.size > MAX_SAMPLE {
             return Err("the file is cut short: it says more than it holds".to_owned());
         }
         if sample.size == 0 {
+            self.step();
             return Ok(None);
         }
         let ms = |ticks: i64| millis(self.track.time_us(ticks).saturating_sub(zero_us));
         let (dts, pts) = (ms(sample.dts), ms(sample.pts()));
         let bytes =
-            self.window.read(file, sample.offset, sample.size).map_err(|error| match error.kind() {
+            self.window.read(place, sample.offset, sample.size).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => "the file became shorter while it was read".to_owned(),
                 _ => format!("the file cannot be read: {error}"),
             })?;
@@ -243,7 +259,10 @@ impl Lane {
             self.damaged = if whole { 0 } else { self.damaged + 1 };
             match self.damaged {
                 0 => {}
-                1..=MOST_DAMAGED => return Ok(None),
+                1..=MOST_DAMAGED => {
+                    self.step();
+                    return Ok(None);
+                }
                 _ => return Err("there are no pictures where the file says; it is damaged".to_owned()),
             }
         }
@@ -255,6 +274,8 @@ impl Lane {
         }
         body.put_slice(head);
         body.put_slice(bytes);
+        // Only now: what is not in hand yet is asked for again.
+        self.step();
         Ok(Some(RawTag { kind, at_ms: dts + TIME_SHIFT_MS, body }))
     }
 }
@@ -263,53 +284,19 @@ fn millis(us: i64) -> i64 {
     us.saturating_add(500).div_euclid(1000)
 }
 
-impl Window {
-    /// These bytes of the file. What is read ahead serves the samples that follow.
-    fn read(&mut self, file: &File, offset: u64, size: u32) -> io::Result<&[u8]> {
-        let size = size as usize;
-        let within = offset.checked_sub(self.at).and_then(|from| usize::try_from(from).ok());
-        let within = within.filter(|from| from.checked_add(size).is_some_and(|end| end <= self.bytes.len()));
-        let from = match within {
-            Some(from) => from,
-            None => {
-                self.fill(file, offset, size)?;
-                0
-            }
-        };
-        self.bytes.get(from..from + size).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
-    fn fill(&mut self, file: &File, offset: u64, size: usize) -> io::Result<()> {
-        self.bytes.resize(size.max(WINDOW), 0);
-        self.bytes.shrink_to(WINDOW.max(size));
-        let mut filled = 0;
-        while filled < self.bytes.len() {
-            match file.read_at(&mut self.bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.bytes.clear();
-                    return Err(error);
-                }
-            }
-        }
-        self.bytes.truncate(filled);
-        self.at = offset;
-        Ok(())
-    }
+fn unreadable(_: io::Error) -> Refused {
+    Refused("it cannot be read")
 }
 
 /// The movie box of a file.
-fn movie(file: &File, size: u64) -> Result<Bytes, Refused> {
-    let unreadable = |_: io::Error| Refused("it cannot be read");
-    let mut at = 0;
+fn movie(place: &mut Place) -> Result<Bytes, Refused> {
+    let (mut at, size) = (0, place.size());
+    let most = if matches!(place, Place::File(..)) { MAX_MOOV } else { MAX_MOOV_OF_OBJECT };
     for number in 0..MOST_AT_TOP {
-        let mut head = [0; 16];
         if size.saturating_sub(at) < 16 {
             break;
         }
-        file.read_exact_at(&mut head, at).map_err(unreadable)?;
+        let head = place.whole(at, 16).map_err(unreadable)?;
         let kind: Kind = [head[4], head[5], head[6], head[7]];
         let (length, header) = match super::boxes::word(&head, 0) {
             Some(0) => (size - at, 8),
@@ -323,11 +310,10 @@ fn movie(file: &File, size: u64) -> Result<Bytes, Refused> {
             return Err(Refused("a box is longer than the file"));
         }
         match &kind {
-            b"moov" if length > MAX_MOOV => return Err(Refused("its tables are too large")),
+            b"moov" if length > most => return Err(Refused("its tables are too large")),
             b"moov" => {
-                let mut body = vec![0; usize::try_from(length - header).unwrap_or(0)];
-                file.read_exact_at(&mut body, at + header).map_err(unreadable)?;
-                return Ok(Bytes::from(body));
+                let length = usize::try_from(length - header).unwrap_or(0);
+                return place.whole(at + header, length).map_err(unreadable);
             }
             b"moof" | b"sidx" | b"styp" => return Err(Refused("it is fragmented")),
             _ => at += length,

@@ -1,0 +1,310 @@
+#!/usr/bin/env bash
+# Measures what many channels cost together, beside bare FFmpeg loops in the same window. Called by bench.sh.
+set -euo pipefail
+# shellcheck source=scripts/needs.sh
+. "$(dirname "$0")/needs.sh"
+cd "$root_folder"
+
+usage() {
+  cat >&2 <<'TEXT'
+usage: scripts/bench.sh capacity [--channels N] [--seconds N] [--no-page]
+
+1, 20 and N channels of one controller, one worker each, send a 720p 3 Mbit/s file to nginx-rtmp, beside as many bare
+loops `ffmpeg -re -stream_loop -1 -c copy` as fit. One channel more, the witness, plays short items to a sink that
+records, for the gaps at boundaries.
+
+  --channels N   the largest number of channels (default 100)
+  --seconds N    length of each measured window (default 60, at least 5)
+  --no-page      leave docs/CAPACITY.md as it is
+
+Prints tables with what is to be reached and exits 1 where that is missed.
+TEXT
+}
+
+most=100 seconds=60 page=docs/CAPACITY.md
+while [ $# -gt 0 ]; do
+  case $1 in
+    --channels)
+      most=${2:-}
+      [[ $most =~ ^[0-9]+$ && $most -ge 1 && $most -le 500 ]] || die "--channels needs a number from 1 to 500"
+      shift
+      ;;
+    --seconds)
+      seconds=${2:-}
+      [[ $seconds =~ ^[0-9]+$ && $seconds -ge 5 ]] || die "--seconds needs a number of at least 5"
+      shift
+      ;;
+    --no-page) page=/dev/null ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *) die "unknown argument $1; see --help" ;;
+  esac
+  shift
+done
+
+need_packages curl jq nginx libnginx-mod-rtmp
+need_ffmpeg
+need_rust
+build release -p stream-controller -p stream-worker -p e2e --bin stream-controller --bin stream-worker --bin rtmp-sink
+
+bin=$root_folder/target/release
+work=$root_folder/target/bench/capacity
+media=$root_folder/target/bench/media
+mkdir -p "$media/loop" "$media/short"
+rm -rf "$work"
+mkdir -p "$work"
+# nginx's own worker may be another user.
+chmod 755 "$work"
+
+noisy_clip() { # NAME SECONDS B_FRAMES
+  [ -s "$media/$1" ] && return
+  step "making $1"
+  ffmpeg -v error -nostdin -y -f lavfi -i "testsrc2=s=1280x720:r=30:d=$2,noise=alls=12:allf=t" \
+    -f lavfi -i "sine=f=440:r=48000:d=$2" -c:v libx264 -preset ultrafast -tune fastdecode -pix_fmt yuv420p -bf "$3" \
+    -b:v 3000k -minrate 3000k -maxrate 3000k -bufsize 6000k -g 60 -keyint_min 60 -sc_threshold 0 \
+    -c:a aac -ac 2 -b:a 128k -movflags +faststart -f mp4 "$media/.part" && mv "$media/.part" "$media/$1"
+}
+# Shorter than the time before the window, so that every channel has been over a boundary.
+noisy_clip loop/30s.mp4 30 2
+noisy_clip short/1.mp4 5 0
+noisy_clip short/2.mp4 5 2
+noisy_clip short/3.mp4 4 0
+
+pids=()
+end_from() { # FIRST: ends what was started after that many others, the newest first
+  local i
+  for ((i = ${#pids[@]} - 1; i >= $1; i--)); do kill -TERM "${pids[i]}" 2>/dev/null || true; done
+  for ((i = ${#pids[@]} - 1; i >= $1; i--)); do wait "${pids[i]}" 2>/dev/null || true; done
+  pids=("${pids[@]:0:$1}")
+}
+# Workers outlive their controller on purpose, so they are told to stop one by one.
+workers=()
+end_workers() {
+  local pid
+  for pid in "${workers[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+  gone() { for pid in "${workers[@]}"; do if kill -0 "$pid" 2>/dev/null; then return 1; fi; done; }
+  wait_for 20 gone || say "some workers did not end in time"
+  workers=()
+}
+finish() {
+  trap - EXIT
+  end_from 1
+  end_workers
+  end_from 0
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+start_receivers() {
+  local port n
+  port=$(free_port 21935)
+  rtmp=127.0.0.1:$port
+  {
+    printf 'load_module modules/ngx_rtmp_module.so;\ndaemon off;\npid %s/nginx.pid;\nerror_log %s/nginx.log error;\n' \
+      "$work" "$work"
+    printf 'worker_processes 1;\nevents { worker_connections 2048; }\nrtmp { access_log off; server {\n'
+    printf 'listen %s; chunk_size 4096;\napplication bare { live on; record off; }\n' "$rtmp"
+    for ((n = 1; n <= most; n++)); do printf 'application c%s { live on; record off; }\n' "$n"; done
+    printf '} }\n'
+  } >"$work/nginx.conf"
+  "$(command -v nginx || echo /usr/sbin/nginx)" -e "$work/nginx.log" -c "$work/nginx.conf" &
+  pids+=($!)
+  "$bin/rtmp-sink" --listen 127.0.0.1:0 --record "$work/sink" >"$work/sink.log" 2>&1 &
+  pids+=($!)
+  listening() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && grep -q '127.0.0.1:' "$work/sink.log"; }
+  wait_for 10 listening || die "nginx or the sink did not start; see $work"
+  sink=$(grep -o '127.0.0.1:[0-9]*' "$work/sink.log" | head -n 1)
+}
+
+# channel FOLDER ID URL KEY...: a channel that is wanted on the air, as the controller keeps it.
+channel() {
+  local folder=$1 id=$2 url=$3 items
+  shift 3
+  items=$(printf '%s\n' "$@" | jq -R '{key: .}' | jq -s '.')
+  mkdir -p "$folder/channels/$id"
+  jq -n --arg id "$id" --arg url "$url" --argjson items "$items" --arg public "$(printf 'Capacity%014d' "$RANDOM$RANDOM")" '
+    {version: 1, revision: 1, id: $id, name: $id, public_id: $public, wish: "on", loop: true,
+     playlist: {from: "list", items: [$items | to_entries[] | .value + {id: ("01ARZ3NDEKTSV4RRFFQ69G5FA" + (.key | tostring))}]},
+     hls: {enabled: false, public: false},
+     destinations: [{id: "out", name: "out", platform: "custom", url: $url}]}' \
+    >"$folder/channels/$id/stream_config.json"
+}
+
+# start_channels N: sets `controller` and `workers`; the witness is not among them.
+start_channels() {
+  local n state=$work/state-$1 port
+  channel "$state" witness "rtmp://$sink/live/witness-$1" short/1.mp4 short/2.mp4 short/3.mp4
+  for ((n = 1; n <= $1; n++)); do channel "$state" "c$n" "rtmp://$rtmp/c$n/x" loop/30s.mp4; done
+  port=$(free_port 18180)
+  env STATE_DIR="$state" STORAGE_LOCAL_DIR="$media" CONTROLLER_BIND="127.0.0.1:$port" LOG_LEVEL=info \
+    "$bin/stream-controller" >"$work/controller-$1.log" 2>&1 &
+  controller=$!
+  pids+=("$controller")
+  all_there() {
+    find_workers
+    [ "${#workers[@]}" -gt "$1" ]
+  }
+  wait_for 120 all_there "$1" || die "only ${#workers[@]} workers came; see $work/controller-$1.log"
+}
+find_workers() {
+  local pid words
+  workers=()
+  for pid in $(children_of "$controller"); do
+    words=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || true)
+    case $words in
+      *stream-worker*'--channel witness '*) workers=("${workers[@]}" "$pid") ;;
+      *stream-worker*'--channel c'*) workers=("$pid" "${workers[@]}") ;;
+    esac
+  done
+}
+# All of these take process ids and give one sum.
+of_tasks() { # FILE PID...: that file of every thread
+  local file=$1 pid files=()
+  shift
+  for pid in "$@"; do files+=("/proc/$pid/task/"*"/$file"); done
+  cat "${files[@]}" 2>/dev/null || true
+}
+children_of() { of_tasks children "$@"; }
+own_ns() { of_tasks schedstat "$@" | awk '{sum += $1} END {printf "%d\n", sum}'; }
+# With living children, and those it has waited for (in ticks).
+cpu_ns() {
+  local pid waited living
+  # shellcheck disable=SC2016 # They are awk's.
+  waited=$(for pid in "$@"; do printf '/proc/%s/stat\n' "$pid"; done | xargs awk '{sum += $16 + $17} END {print sum}')
+  # shellcheck disable=SC2046 # One word for each child is wanted.
+  living=$(own_ns "$@" $(children_of "$@"))
+  printf '%s\n' $((waited * 1000000000 / $(getconf CLK_TCK) + living))
+}
+wakes() { of_tasks status "$@" | awk '/^voluntary/ {sum += $2} END {printf "%d\n", sum}'; }
+pss_kib() {
+  local pid files=()
+  for pid in "$@"; do files+=("/proc/$pid/smaps_rollup"); done
+  cat "${files[@]}" 2>/dev/null | awk '/^Pss:/ {sum += $2} END {printf "%d\n", sum}'
+}
+calc() { awk "BEGIN {printf \"$1\", $2}"; }
+
+# A bare loop takes up to 1 % of a core and 40 MB; it must not take what the channels need.
+fitting() {
+  local by_memory by_cores
+  by_memory=$(awk '/^MemAvailable:/ {print int($2 / 2 / 40960)}' /proc/meminfo)
+  by_cores=$(($(nproc) * 50))
+  printf '%s\n' "$1" "$by_memory" "$by_cores" | sort -n | head -n 1
+}
+
+missed=0 lines=()
+row() { # WHAT VALUE LIMIT
+  local verdict=ok
+  if awk -v a="$2" -v b="$3" 'BEGIN {exit !(a > b)}'; then
+    verdict=MISSED
+    missed=1
+  fi
+  printf '%-62s %10s   reach <= %-6s %s\n' "$1" "$2" "$3" "$verdict"
+  lines+=("| $1 | $2 | $3 | $verdict |")
+}
+
+late_p99() { # CHANNEL...: the latest of them, from what their workers said at their end
+  local id
+  for id in "$@"; do
+    grep 'the session ends' "$state_folder/logs/$id.log" 2>/dev/null | grep -o 'late.p99_ms"*[:=][0-9]*' |
+      grep -o '[0-9]*$' | tail -n 1
+  done | sort -n | tail -n 1
+}
+
+# measure N: N channels and the bare loops that fit, in one window.
+measure() {
+  local n=$1 k first=${#pids[@]} bare=() from window
+  step "$n channels for $seconds s"
+  start_channels "$n"
+  state_folder=$work/state-$n
+  local counted=("${workers[@]:0:n}")
+  for ((k = 1; k <= $(fitting "$n"); k++)); do
+    ffmpeg -v error -nostdin -re -stream_loop -1 -i "$media/loop/30s.mp4" -c copy -f flv "rtmp://$rtmp/bare/b$k" \
+      >/dev/null 2>&1 &
+    pids+=($!)
+    bare+=($!)
+  done
+  sleep $((45 + n / 5))
+  local cpu own cpu_bare woke woke_bare
+  from=$EPOCHREALTIME
+  cpu=$(cpu_ns "${counted[@]}") own=$(own_ns "$controller") cpu_bare=$(cpu_ns "${bare[@]}")
+  woke=$(wakes "${counted[@]}") woke_bare=$(wakes "${bare[@]}")
+  sleep "$seconds"
+  cpu=$(($(cpu_ns "${counted[@]}") - cpu)) own=$(($(own_ns "$controller") - own))
+  cpu_bare=$(($(cpu_ns "${bare[@]}") - cpu_bare))
+  woke=$(($(wakes "${counted[@]}") - woke)) woke_bare=$(($(wakes "${bare[@]}") - woke_bare))
+  window=$(calc %.3f "$EPOCHREALTIME - $from")
+  local pss pss_own pss_bare alive=0 pid
+  pss=$(pss_kib "${counted[@]}") pss_own=$(pss_kib "$controller") pss_bare=$(pss_kib "${bare[@]}")
+  for pid in "${counted[@]}"; do [ -d "/proc/$pid" ] && alive=$((alive + 1)); done
+  end_from "$first"
+  end_workers
+  local per all late ids=()
+  per=$(calc %.3f "$cpu / $window / 1e7 / $n") all=$(calc %.1f "$cpu / $window / 1e7")
+  local per_bare mb mb_bare
+  per_bare=$(calc %.3f "$cpu_bare / $window / 1e7 / ${#bare[@]}")
+  mb=$(calc %.2f "$pss * 1024 / 1e6 / $n") mb_bare=$(calc %.2f "$pss_bare * 1024 / 1e6 / ${#bare[@]}")
+  for ((k = 1; k <= n; k++)); do ids+=("c$k"); done
+  late=$(late_p99 "${ids[@]}")
+  lines+=('' "**$n channels ($alive to the end), ${#bare[@]} bare loops, $window s**" ''
+    '| | CPU, % of a core each | PSS, MB each | wake-ups/s each |' '|---|---|---|---|'
+    "| channel | $per | $mb | $(calc %.0f "$woke / $window / $n") |"
+    "| bare loop | $per_bare | $mb_bare | $(calc %.0f "$woke_bare / $window / ${#bare[@]}") |" ''
+    '| together | measured | reach ≤ | |' '|---|---|---|---|')
+  printf '%s\n' "${lines[@]: -10:7}"
+  row "workers that were lost, $n channels" $((n - alive)) 0
+  row "CPU beside the bare loop, $n channels" "$(calc %.2f "$per / $per_bare")" 0.60
+  row "lateness p99 in ms, the latest of $n channels" "${late:-999}" 30
+  row "the controller with $n channels, % of a core" "$(calc %.2f "$own / $window / 1e7")" 1
+  row "the controller with $n channels, PSS in MB" "$(calc %.1f "$pss_own * 1024 / 1e6")" 60
+  if [ "$n" = 1 ]; then row 'PSS of one channel, MB' "$mb" 6; fi
+  if [ "$n" -ge 100 ]; then
+    row "CPU of all workers, % of a core per 100 channels" "$(calc %.1f "$all * 100 / $n")" 35
+    row "PSS of all workers, MB per 100 channels" "$(calc %.0f "$mb * 100")" 250
+  fi
+  boundaries "$n"
+}
+
+# The widest step between pictures in order of presentation, and between audio frames, in the witness's recording.
+boundaries() {
+  local recording figures audio_step pictures video_step back
+  recording=$(find "$work/sink" -name '*.flv' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
+  figures=$(ffprobe -v fatal -show_entries packet=codec_type,pts,dts -of csv=p=0 "$recording" | awk -F, '
+    $1 == "audio" { if (n++) { s = $3 - last; if (s <= 0) back++; if (s > audio) audio = s } last = $3 }
+    $1 == "video" { if (v++ && $3 <= dts) back++; dts = $3; print $2 > "/dev/stderr" }
+    END { printf "%d %d %d\n", back, audio, v }' 2>"$work/pts")
+  read -r back audio_step pictures <<<"$figures"
+  video_step=$(sort -n "$work/pts" | awk 'NR > 1 && $1 - last > widest {widest = $1 - last} {last = $1} END {print widest}')
+  row "witness of $1: DTS that do not grow, in $pictures pictures" "$back" 0
+  row "witness of $1: extra gap between pictures, ms" "$((video_step - 33))" 20
+  row "witness of $1: step between audio frames, ms" "$audio_step" 24
+}
+
+machine="$(nproc) cores, $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $((memory_kib / 1048576)) GiB; \
+Linux $(uname -r), FFmpeg $(ffmpeg -version | awk 'NR == 1 {print $3}'); load average at the start $(cut -d' ' -f1 /proc/loadavg)"
+printf '\n%s\n' "$machine"
+start_receivers
+stages=(1)
+if [ "$most" -gt 20 ]; then stages+=(20); fi
+if [ "$most" -gt 1 ]; then stages+=("$most"); fi
+for n in "${stages[@]}"; do measure "$n"; done
+
+{
+  cat <<'TEXT'
+# Capacity
+
+What many channels cost on one machine. Written by `scripts/bench.sh capacity`; run it to get the figures of yours.
+
+**Method.** One controller keeps 1, 20 and then 100 channels on the air, one worker each. Every channel loops a 30 s file,
+720p with 30 pictures a second, H.264 of 3 Mbit/s and AAC, to nginx-rtmp on the same machine, which records nothing;
+HLS is off. In the same window as many bare loops `ffmpeg -re -stream_loop -1 -c copy` send the same file to the same
+nginx. CPU is the time on a processor of workers and their children (`schedstat`), memory is PSS (`smaps_rollup`), wake-ups
+are voluntary context switches. Lateness is what 99 of 100 sendings did not exceed, for the worst channel; up to 20 ms of it is
+meant, because tags wait for company. The witness is one channel more, whose items last 4 to 5 s and whose output is recorded.
+
+TEXT
+  printf '**Machine.** %s.\n' "$machine"
+  printf '%s\n' "${lines[@]}"
+} >"$page"
+exit $missed
