@@ -186,6 +186,7 @@ async fn as_object(path: &Path, ask: Ask) -> Vec<RawTag> {
         secret_access_key: Secret::new(""),
         prefix: String::new(),
         link_ttl_s: 3600,
+        prepared_prefix: String::new(),
     };
     let storage = Storage::open(settings, None).unwrap();
     let key = path.file_name().unwrap().to_str().unwrap().to_owned();
