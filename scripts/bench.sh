@@ -203,6 +203,12 @@ bare_loop() {
   root[$1]=$!
 }
 
+# at_the_sink COUNT: waits until so many publications have had a picture: a loop that waits at the door costs nothing.
+at_the_sink() {
+  enough() { [ "$(grep -c '"first_idr"' "$work/sink/events.jsonl")" -ge "$1" ]; }
+  wait_for 60 enough "$1" || die "fewer than $1 publications reached the sink"
+}
+
 declare -A root=() cpu=()
 # watch NAME...: sets `cpu` of each, measured in one window, so that the machine's mood weighs on all alike.
 watch() {
@@ -244,6 +250,7 @@ measure() {
   put_on_air on true STORAGE_LOCAL_DIR="$media/long"
   root[on]=$worker
   bare_loop bare "$media/long/long.mp4"
+  at_the_sink 3
   watch off on bare
   for name in off on; do
     row "CPU of worker + source beside the bare loop, HLS $name" "$(ratio "${cpu[$name]}" "${cpu[bare]}")" \

@@ -45,6 +45,7 @@ measure_channels() {
     bare_loop "bare-$number" "$media/long/long.mp4"
     ours+=("c$number") bare+=("bare-$number")
   done
+  at_the_sink $((channels * 2))
   watch "${ours[@]}" "${bare[@]}" >"$work/channels.log"
   for name in "${ours[@]}"; do
     own=$(sum_of "$own" "${cpu[$name]}")

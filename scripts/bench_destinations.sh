@@ -17,6 +17,7 @@ measure_destinations() {
     bare_loop "bare-$number" "$media/long/long.mp4"
     names+=("bare-$number")
   done
+  at_the_sink 8
   watch "${names[@]}"
   all_live || die "a destination was lost meanwhile"
   row "CPU of worker + source beside four bare loops" \

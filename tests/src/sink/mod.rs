@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Connections at a time; more wait at the door.
-const MOST_CONNECTIONS: usize = 32;
+const MOST_CONNECTIONS: usize = 256;
 /// How long open recordings get to be closed at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 
