@@ -111,7 +111,7 @@ pub async fn run(spec: WorkerSpec, line: Line) -> anyhow::Result<Ended> {
             _ = beat.tick() => {
                 session.beat();
                 beats += 1;
-                if beats % BEATS_OF_MEMORY == 0 {
+                if beats.is_multiple_of(BEATS_OF_MEMORY) {
                     memory::give_back();
                 }
             }
