@@ -340,7 +340,7 @@ pub struct Counts {
     pub dropped_audio: u64,
     /// Largest delay between a tag's due time and its sending, ms.
     pub max_late_ms: u64,
-    /// What 99 of 100 sendings of the last half minute or so did not exceed, ms; the wait for company of up to 20 ms
+    /// What 99 of 100 sendings of the last half minute or so did not exceed, ms; the wait for company of up to 24 ms
     /// is in it.
     #[serde(default)]
     pub late_p99_ms: u64,
