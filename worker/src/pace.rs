@@ -12,8 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
 /// Shortest time between two wake-ups. Sending a few tags at once costs a third of sending each at its own time,
-/// and no receiver can tell 24 ms.
-/// More would be seen in the lateness: it is promised to stay within 30 ms.
+/// and no receiver can tell 24 ms. More would be seen in the lateness, which is promised to stay within 30 ms.
 const COALESCE: Duration = Duration::from_millis(24);
 /// Longest time between two wake-ups.
 const LONGEST: Duration = Duration::from_millis(250);

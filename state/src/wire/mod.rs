@@ -293,8 +293,9 @@ pub struct Event {
     pub at_wall: Timestamp,
     /// When, in ms of channel time.
     pub at_media_ms: i64,
-    /// What: `item.started`, `item.resumed`, `item.ended`, `item.failed`, `fallback.started`; the controller adds
-    /// `run.ended`.
+    /// What: `item.started`, `item.resumed`, `item.ended`, `item.failed`, `fallback.started`, `destination.added`,
+    /// `destination.live`, `destination.failed`, `destination.removed`, `destination.session_ending`; the controller
+    /// adds `run.ended`.
     pub kind: String,
     /// Details by kind.
     #[serde(default)]
