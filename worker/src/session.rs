@@ -1,5 +1,9 @@
 //! The worker's life: one loop, one `Event`, one `select!`. Everything that can wake it is listed there.
 
+mod orders;
+
+use orders::wants_uniform;
+
 use crate::air::{Air, Happened, Moment};
 use crate::fallback::{Fallback, Made};
 use crate::media::Tag;
@@ -15,8 +19,7 @@ use crate::source::known::Known;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::takeover::{NoTurn, Takeover, Turn};
-use state::destination::Boundary;
-use state::wire::{Counts, Cursor, DestinationSpec, ToController, ToWorker, WorkerSpec};
+use state::wire::{Counts, Cursor, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -158,24 +161,6 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
         admission,
         aside: false,
     }
-}
-
-fn kind_of(order: &ToWorker) -> &'static str {
-    match order {
-        ToWorker::Spec(_) => "spec",
-        ToWorker::Items { .. } => "items",
-        ToWorker::Stop => "stop",
-        ToWorker::Skip => "skip",
-        ToWorker::Destinations { .. } => "destinations",
-        ToWorker::Slate { .. } => "slate",
-        ToWorker::Fallback { .. } => "fallback",
-        ToWorker::GiveWay => "give_way",
-        ToWorker::Ack { .. } => "ack",
-    }
-}
-
-fn wants_uniform(destinations: &[DestinationSpec]) -> bool {
-    destinations.iter().any(|destination| destination.boundary == Boundary::Uniform)
 }
 
 struct Signals {
@@ -387,47 +372,6 @@ impl Session {
                 let _ = events.send(Event::Fallback(Box::new(made))).await;
             });
         }
-    }
-
-    /// True when the order is to stop.
-    fn obey(&mut self, order: ToWorker) -> bool {
-        match (order, &mut self.stage) {
-            (ToWorker::Stop, _) => return true,
-            (ToWorker::Items { generation, items }, Stage::Playing { programme, .. }) => {
-                programme.offer(generation, items);
-            }
-            (ToWorker::Destinations { list }, stage) => {
-                if let Stage::Playing { programme, .. } = stage {
-                    programme.keep_uniform(wants_uniform(&list));
-                }
-                self.spec.destinations.clone_from(&list);
-                // One that waits for its turn must not be heard before it.
-                if !matches!(self.turn, Turn::Awaited) {
-                    self.outputs.update(list);
-                }
-            }
-            (ToWorker::GiveWay, Stage::Playing { air, .. }) => air.give_way(),
-            (ToWorker::Skip, Stage::Playing { air, .. }) => air.skip(),
-            (ToWorker::Slate { on }, stage) => {
-                self.spec.slate_on = on;
-                if let Stage::Playing { air, .. } = stage {
-                    air.hold(on);
-                }
-                self.changed.notify_one();
-            }
-            (ToWorker::Fallback { item }, stage) => {
-                if let Stage::Playing { air, .. } = stage {
-                    air.fallback().want(item.clone(), Instant::now());
-                }
-                self.spec.fallback = item;
-                self.changed.notify_one();
-            }
-            (ToWorker::Spec(spec), _) if spec.run == self.spec.run => tracing::debug!("the same spec again"),
-            // What it says may hold addresses with keys.
-            (order, _) => tracing::warn!(order = kind_of(&order), "an order does not fit here"),
-        }
-        self.next_look = Instant::now();
-        false
     }
 
     /// Says how things stand. It is said by the loop that sends the media and never waits, so that a heartbeat

@@ -1,8 +1,9 @@
 //! A feed: an opened item, or the slate, that yields tags in its own time. A reader, of a child or of a file, fills
 //! the buffer in bursts between two marks, so that FFmpeg and the worker sleep in between.
 
+mod running;
+
 use super::buffer::{Buffer, End};
-use super::child::{self, Said};
 use super::course::Course;
 use super::disk;
 use super::flv::{Cutter, NotFlv};
@@ -11,11 +12,10 @@ use super::reel::{self, Reel};
 use super::slate::Slate;
 use crate::media::Shape;
 use bytes::BytesMut;
-use std::ffi::OsString;
+use running::{Running, Stopped, conclude, left, widen};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStdout};
+use tokio::process::ChildStdout;
 use tokio::sync::{Notify, mpsc};
 
 /// The reader stops when the buffer is full and goes on when less than this part of it is in hand.
@@ -27,7 +27,6 @@ const LATEST_PICTURE_MS: i64 = 11_000;
 const READ_AT_ONCE: usize = 64 * 1024;
 /// Read of a file before it is looked whether that is enough, bytes.
 const BURST: usize = 256 * 1024;
-const GRACE: Duration = Duration::from_secs(10);
 
 /// A feed. Dropping it ends its child.
 #[derive(Debug)]
@@ -351,73 +350,5 @@ impl Shared {
                 return Stopped::Broken(error.to_string());
             }
         }
-    }
-}
-
-/// A child at work.
-struct Running {
-    stdout: ChildStdout,
-    child: Child,
-    said: tokio::task::JoinHandle<Said>,
-}
-
-impl Running {
-    fn start(course: &Course, arguments: Vec<OsString>) -> Result<Running, String> {
-        let tools = course.tools();
-        let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
-        command.args(arguments);
-        if course.is_aside() {
-            child::give_way(&mut command);
-        }
-        let mut child = command.spawn().map_err(|error| format!("FFmpeg cannot be started: {error}"))?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err("FFmpeg has no output".to_owned());
-        };
-        let said = tokio::spawn(child::listen(stderr, course.key().to_owned()));
-        Ok(Running { stdout, child, said })
-    }
-}
-
-/// Why nothing more is read of a child.
-#[derive(Debug, PartialEq, Eq)]
-enum Stopped {
-    /// It has closed its output.
-    AtTheEnd,
-    /// What it wrote cannot be read.
-    Broken(String),
-    /// Nobody wants the rest.
-    Left,
-}
-
-fn left() -> End {
-    End::Broken("was left".to_owned())
-}
-
-/// A larger pipe lets FFmpeg write a burst and sleep; the kernel may refuse, and nothing is lost then.
-fn widen(stdout: &ChildStdout) {
-    let _ = rustix::pipe::fcntl_setpipe_size(stdout, 256 * 1024);
-}
-
-fn silent() -> String {
-    "FFmpeg failed without a word".to_owned()
-}
-
-async fn conclude(stopped: &Stopped, mut child: Child, said: tokio::task::JoinHandle<Said>) -> End {
-    // The pipe is closed by now: a child that still writes ends by itself, one that reads is told to.
-    let status = match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
-        Ok(status) => status.ok(),
-        Err(_) => {
-            child::end(child, GRACE).await;
-            None
-        }
-    };
-    let said = said.await.unwrap_or_default();
-    match (stopped, status) {
-        (Stopped::Broken(why), _) => End::Broken(why.clone()),
-        (_, Some(status)) if status.success() => End::Complete,
-        (_, Some(status)) => {
-            End::Broken(child::killed(status).or_else(|| said.last()).unwrap_or_else(silent))
-        }
-        (_, None) => left(),
     }
 }
