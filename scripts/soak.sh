@@ -51,11 +51,14 @@ clip() {
   ffmpeg -v error -nostdin -f lavfi -i "color=black:s=320x180:r=25:d=$2" \
     -f lavfi -i "aevalsrc=0.5*sin(2*PI*1000*t)*between(t\\,0.4\\,0.5):s=48000:d=$2" \
     -vf "drawbox=c=white:t=fill:enable='between(t,0.399,0.499)'" -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 \
-    -bf "$3" -b:v 300k -c:a aac -ac 2 -b:a 96k "$media/$1.mp4"
+    -bf "$3" -b:v 300k -c:a aac -ac 2 -b:a 96k "$media/$1"
 }
 step "clips"
 for n in 01 02 03 04 05 06 07 08 09 10; do
-  clip "$n" "1.$((RANDOM % 100 + 10))" $((10#$n % 2 * 2))
+  # Every third one is read by FFmpeg, the others by the worker itself.
+  ending=mp4
+  [ $((10#$n % 3)) != 0 ] || ending=mkv
+  clip "$n.$ending" "1.$((RANDOM % 100 + 10))" $((10#$n % 2 * 2))
 done
 
 # --- programs ----------------------------------------------------------------------------------------------------

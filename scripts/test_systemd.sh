@@ -216,7 +216,8 @@ reload() {
   [ "$(property MainPID)" = "$pid" ]
 }
 # As the kernel does for want of memory.
-kill_ffmpeg() { inside pkill -KILL -o -u stream-controller -x ffmpeg; }
+# Only the second file is read by FFmpeg, so there is not always one.
+kill_ffmpeg() { wait_for 40 inside pkill -KILL -o -u stream-controller -x ffmpeg; }
 kill_worker() { inside_kill KILL "$(worker_pid)"; }
 # Like a controller that is ended while it is being restarted: nothing but stop.sh ends its workers.
 crash_and_stop() {
@@ -263,9 +264,9 @@ inside /work/scripts/install.sh --from /programs --no-packages
 inside sh -c "mkdir -p /etc/systemd/system/$unit.d && printf '[Service]\nWatchdogSec=6\n' >/etc/systemd/system/$unit.d/test.conf"
 inside sh -c 'umask 077; echo the-secret-key >/etc/stream-controller/credentials/youtube_stream_key'
 inside sh -c 'echo YOUTUBE_RTMP_URL=rtmp://127.0.0.1:1935/live >>/etc/stream-controller/env'
-for n in 1 2 3; do
-  inside ffmpeg -v error -nostdin -f lavfi -i "testsrc2=s=320x180:r=25:d=8" -f lavfi -i "sine=frequency=${n}00:sample_rate=48000:d=8" \
-    -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -bf 0 -b:v 400k -c:a aac -ac 2 "/srv/stream-controller/media/$n.mp4"
+for name in 1.mp4 2.mkv 3.mp4; do
+  inside ffmpeg -v error -nostdin -f lavfi -i "testsrc2=s=320x180:r=25:d=8" -f lavfi -i "sine=frequency=${name%.*}00:sample_rate=48000:d=8" \
+    -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -bf 0 -b:v 400k -c:a aac -ac 2 "/srv/stream-controller/media/$name"
 done
 inside systemctl daemon-reload
 check "install.sh a second time changes nothing" inside /work/scripts/install.sh --from /programs --no-packages
