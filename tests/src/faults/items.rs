@@ -83,11 +83,15 @@ impl Scene {
 
     /// Plays with this fallback.
     pub(super) fn play_with(&self, fallback: &Value) -> Result<Worker> {
+        self.play_so(fallback, false)
+    }
+
+    fn play_so(&self, fallback: &Value, looped: bool) -> Result<Worker> {
         Worker::start(json!({
             "fallback": fallback,
             "profile": {"width": 640, "height": 360, "fps": "30", "video_kbps": 1500},
             "items": worker::objects(&self.s3.bucket(), &self.items)?,
-            "loop": false,
+            "loop": looped,
             "destinations": self.watchers.destinations(),
             "storage": s3::settings(&self.front.url(), 3600),
         }))
@@ -190,7 +194,7 @@ fn resets(_: &Scale) -> Result<Measured> {
 fn bucket_gone(scale: &Scale) -> Result<Measured> {
     let mut scene = Scene::set(30.0)?;
     scene.front.tell(|r| if hits(r) { Mishap::Reset { after: PIECE } } else { Mishap::None });
-    let mut worker = scene.play()?;
+    let mut worker = scene.play_so(&Value::Null, true)?;
     let on_air = |w: &Worker| w.heartbeat()["item"]["position_ms"].as_u64() > Some(3_000);
     wait_for("three seconds of the item", SOON, || Ok(on_air(&worker).then_some(())))?;
     scene.s3.go_away();
@@ -198,7 +202,8 @@ fn bucket_gone(scale: &Scale) -> Result<Measured> {
     std::thread::sleep(scale.seconds(20.0));
     scene.s3.come_back()?;
     let next = |w: &Worker| w.heartbeat()["item"]["key"] == NEXT;
-    wait_for("the next item", Duration::from_secs(150), || Ok(next(&worker).then_some(())))?;
-    worker.wait_for_end(PATIENCE)?;
+    let came = wait_for("the next item", Duration::from_secs(150), || Ok(next(&worker).then_some(())));
+    came.with_context(|| worker.tail())?;
+    worker.end();
     scene.watchers.judge("back by itself")
 }
