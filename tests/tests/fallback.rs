@@ -257,6 +257,15 @@ fn order(controller: &Controller, on: bool) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the programme is on the air and some of it has been sent; gives the first status that says so.
+fn programme_goes_on(controller: &Controller) -> Result<Value> {
+    let back = controller.wait_until("the programme", SOON, |s| s["air"]["is"] == "on")?;
+    let from = back["item"]["position_ms"].as_u64().unwrap_or(0);
+    let sent = |s: &Value| s["item"]["position_ms"].as_u64() > Some(from + 500);
+    controller.wait_until("half a second of it", SOON, sent)?;
+    Ok(back)
+}
+
 #[test]
 fn the_slate_by_order_holds_the_programme_and_outlives_the_worker() -> Result<()> {
     let (controller, mut sink) = on_the_air(&[film(40.0)])?;
@@ -276,7 +285,7 @@ fn the_slate_by_order_holds_the_programme_and_outlives_the_worker() -> Result<()
     })?;
     sink.wait_for("publish", 2, SOON)?;
     order(&controller, false)?;
-    let back = controller.wait_until("the programme", SOON, |s| s["air"]["is"] == "on")?;
+    let back = programme_goes_on(&controller)?;
     assert_eq!(back["slate"], json!({"wanted": false, "on": false}));
     let told = streamctl(&controller, &["channel", "slate", "main", "on"])?;
     assert!(told.contains("the fallback goes on the air"), "{told}");
@@ -348,7 +357,7 @@ fn the_fallback_video_is_changed_while_it_is_on_the_air() -> Result<()> {
     program::wait_for("the other at the sink", SOON, || Ok(pictures(&sink, 51)?.then_some(())))?;
     change(Value::Null)?;
     order(&controller, false)?;
-    controller.wait_until("the programme", SOON, |s| s["air"]["is"] == "on")?;
+    programme_goes_on(&controller)?;
     controller.go_off_air()?;
     sink.end();
     println!("{}", never_dark(&sink, &controller.plan().log())?);

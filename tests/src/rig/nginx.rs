@@ -80,6 +80,12 @@ impl Nginx {
         self.log().matches("publish: name=").count()
     }
 
+    /// How many publishes with this key were asked for. Recordings cannot tell: two that begin in the same second
+    /// have the same name.
+    pub fn publishes_of(&self, key: &str) -> usize {
+        self.log().matches(&format!("publish: name='{key}'")).count()
+    }
+
     /// The recordings, oldest first.
     pub fn recordings(&self) -> Result<Vec<PathBuf>> {
         let entries =
