@@ -7,7 +7,7 @@ cd "$root_folder"
 
 usage() {
   cat >&2 <<'TEXT'
-usage: scripts/bench.sh capacity [--channels N] [--seconds N] [--no-page]
+usage: scripts/bench_capacity.sh [--channels N] [--seconds N] [--no-page]
 
 1, 20 and N channels of one controller, one worker each, send a 720p 3 Mbit/s file to nginx-rtmp, beside as many bare
 loops `ffmpeg -re -stream_loop -1 -c copy` as fit. One channel more, the witness, plays short items to a sink that

@@ -115,6 +115,12 @@ pub fn for_ffmpeg() -> Animal {
     Animal::new(Clip { video: WITH_B, ..Clip::plain("30-for-ffmpeg.mkv", 30) }.lasting(20.0))
 }
 
+/// Short clips that only FFmpeg can read: one of it begins every few seconds.
+pub fn for_many_ffmpegs() -> Vec<Animal> {
+    let clips = [("31-for-ffmpeg.mkv", 31), ("32-for-ffmpeg.mkv", 32), ("33-for-ffmpeg.mkv", 33)];
+    clips.map(|(file, item)| Animal::new(Clip::plain(file, item).lasting(4.0))).to_vec()
+}
+
 /// What is special about what must be seen.
 fn adjusted(animal: Animal) -> Animal {
     match (animal.clip.then, animal.clip.video == UNEVEN) {

@@ -9,7 +9,7 @@ use e2e::rig::hook::Hook;
 use e2e::rig::sink::Sink;
 use e2e::rig::wanted::{destination, is_live, seen, start};
 use e2e::rig::{process, program, s3};
-use e2e::zoo;
+use e2e::zoo::{self, Animal};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use std::net::TcpStream;
@@ -26,11 +26,15 @@ struct Scene {
 
 impl Scene {
     fn set(arrange: impl FnOnce(Plan) -> Result<Plan>) -> Result<Self> {
+        Self::playing(&zoo::sample(), arrange)
+    }
+
+    fn playing(items: &[Animal], arrange: impl FnOnce(Plan) -> Result<Plan>) -> Result<Self> {
         let (hook, sink) = (Hook::start()?, Sink::start()?);
         let plan = Plan::new()?
             .with("ALERT_WEBHOOKS", format!("discord={}", hook.url("/x")))
             .with("ALERT_ALLOW_PRIVATE", "1");
-        zoo::put_into(&plan.media(), &zoo::sample())?;
+        zoo::put_into(&plan.media(), items)?;
         let controller = arrange(plan)?.start()?;
         controller.go_on_air(&start(&[destination("one", &sink.url(), "key-of-one")]))?;
         controller.wait_until("it is on the air", SOON, |s| {
@@ -82,7 +86,7 @@ fn callers_that_take_every_descriptor_do_not_hurt_the_channel() -> Result<()> {
 
 #[test]
 fn a_worker_without_descriptors_keeps_its_connection_and_goes_on_when_it_has_some() -> Result<()> {
-    let scene = Scene::set(|plan| Ok(plan.with_files(4096)))?;
+    let scene = Scene::playing(&zoo::for_many_ffmpegs(), |plan| Ok(plan.with_files(4096)))?;
     let before = scene.controller.status()?;
     let worker = pid(&before)?;
     let used = std::fs::read_dir(format!("/proc/{}/fd", worker.as_raw_pid()))?.count();
@@ -100,12 +104,12 @@ fn a_worker_without_descriptors_keeps_its_connection_and_goes_on_when_it_has_som
 /// FFmpeg at work on an item; not ffprobe, and not the maker of the slate.
 fn is_player(arguments: &str) -> bool {
     let program = arguments.split(' ').next().unwrap_or_default();
-    program.ends_with("ffmpeg") && arguments.contains(".mp4")
+    program.ends_with("ffmpeg") && arguments.contains(".mkv")
 }
 
 #[test]
 fn an_ffmpeg_that_the_kernel_kills_costs_an_item_and_no_connection() -> Result<()> {
-    let scene = Scene::set(Ok)?;
+    let scene = Scene::playing(&zoo::for_many_ffmpegs(), Ok)?;
     let before = scene.controller.status()?;
     let worker = pid(&before)?;
     let child = program::wait_for("a child at work", SOON, || {

@@ -108,7 +108,7 @@ fn limit_files(pid: u32, most: u64) -> Result<()> {
 
 fn worker_descriptors(scale: &Scale) -> Result<Measured> {
     let hook = Hook::start()?;
-    let stage = Stage::arranged(telling(&hook)?.with_files(4096), &zoo::sample())?;
+    let stage = Stage::arranged(telling(&hook)?.with_files(4096), &zoo::for_many_ffmpegs())?;
     stage.controller.wait_until("protection", PATIENCE, |s| s["protected"] != false)?;
     let pid = u32::try_from(stage.controller.status()?["run"]["pid"].as_u64().context("a worker")?)?;
     let used = std::fs::read_dir(format!("/proc/{pid}/fd")).context("count its descriptors")?.count();
