@@ -38,8 +38,17 @@ scripts/need_s3s.sh >/dev/null
 step "browser packages"
 (cd tests/browser && npm ci --no-audit --no-fund --loglevel=error)
 step "tests"
-# Each end-to-end test runs a channel of its own; more than two at a time would starve them on two cores.
-RUST_TEST_THREADS=2 cargo test --locked --workspace --no-fail-fast
+# Each end-to-end test runs a channel of its own and waits for most of its time; more than three at a time would starve
+# them on two cores. The tests of the rooms go beside them; what those said follows when both have ended.
+export RUST_TEST_THREADS=3
+cargo test --locked --workspace --no-run
+RUST_TEST_THREADS=2 cargo test --locked --workspace --exclude e2e --no-fail-fast >target/rooms.log 2>&1 &
+rooms=$!
+failed=0
+cargo test --locked -p e2e --no-fail-fast || failed=1
+wait "$rooms" || failed=1
+cat target/rooms.log
+[ "$failed" = 0 ] || die "tests have failed"
 step "demo"
 DEMO_PROFILE=debug scripts/demo.sh --check 30
 say "all checks passed in $((SECONDS - began)) s"
