@@ -13,6 +13,8 @@ mod segment;
 mod segmenter;
 mod shelf;
 mod ts;
+#[cfg(test)]
+mod twins;
 mod writer;
 
 use crate::media::Tag;

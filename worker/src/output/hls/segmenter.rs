@@ -127,9 +127,9 @@ impl Segmenter {
 
     /// Ends the open segment; the next begins at an IDR.
     pub(super) fn finish(&mut self, wall_ms: i64, give: Give) {
-        if let Some(crossing) = self.crossing.take() {
+        // What is held may itself hold the next change.
+        while let Some(crossing) = self.crossing.take() {
             self.enter(crossing, wall_ms, give);
-            self.crossing = None;
         }
         self.tear(give);
     }

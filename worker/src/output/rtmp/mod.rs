@@ -15,7 +15,7 @@ mod muxer;
 mod progress;
 pub mod protocol;
 mod pusher;
-mod queue;
+pub(super) mod queue;
 mod retry;
 mod rules;
 mod sending;

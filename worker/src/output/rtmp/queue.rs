@@ -22,7 +22,7 @@ enum Gap {
 
 /// Tags in order. The first tag after `open`, and after every gap, is an IDR.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(in crate::output) struct Queue {
     tags: VecDeque<Tag>,
     bytes: usize,
     connected: bool,
@@ -34,7 +34,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub(in crate::output) fn new() -> Self {
         Self {
             tags: VecDeque::new(),
             bytes: 0,
@@ -47,7 +47,7 @@ impl Queue {
 
     /// Adds a tag. Without a connection an IDR replaces all before it; with one, a full queue loses everything up
     /// to its newest IDR, or up to the next one to come, and counts the loss.
-    pub(super) fn push(&mut self, tag: &Tag) {
+    pub(in crate::output) fn push(&mut self, tag: &Tag) {
         if tag.track == Track::Audio {
             self.audio = Some(Arc::clone(&tag.config));
         }
@@ -69,7 +69,7 @@ impl Queue {
     }
 
     /// Takes tags up to about `bytes`, at least one if there is one.
-    pub(super) fn take(&mut self, bytes: usize) -> Vec<Tag> {
+    pub(in crate::output) fn take(&mut self, bytes: usize) -> Vec<Tag> {
         let mut sum = 0;
         let fits = |tag: &&Tag| {
             sum += tag.body.len();
@@ -82,12 +82,12 @@ impl Queue {
     }
 
     /// A connection begins: from now on nothing is forgotten that fits.
-    pub(super) fn open(&mut self) {
+    pub(in crate::output) fn open(&mut self) {
         self.connected = true;
     }
 
     /// A connection ended as planned. `unsent` was taken and not sent; the next one begins with it and loses nothing.
-    pub(super) fn hold(&mut self, unsent: Vec<Tag>) {
+    pub(in crate::output) fn hold(&mut self, unsent: Vec<Tag>) {
         self.bytes += size(&unsent);
         for tag in unsent.into_iter().rev() {
             self.tags.push_front(tag);
@@ -95,7 +95,7 @@ impl Queue {
     }
 
     /// There is no connection; what remains begins with the newest IDR.
-    pub(super) fn shut(&mut self) {
+    pub(in crate::output) fn shut(&mut self) {
         self.connected = false;
         let newest = self.tags.iter().rposition(|tag| tag.idr);
         self.keep(newest.map_or(0, |at| self.tags.len() - at));
@@ -105,17 +105,17 @@ impl Queue {
     }
 
     /// Configuration of the newest audio.
-    pub(super) fn audio(&self) -> Option<Arc<TrackConfig>> {
+    pub(in crate::output) fn audio(&self) -> Option<Arc<TrackConfig>> {
         self.audio.clone()
     }
 
     /// Tags lost while connected, since the beginning.
-    pub(super) fn dropped(&self) -> u64 {
+    pub(in crate::output) fn dropped(&self) -> u64 {
         self.dropped
     }
 
     /// Media that wait for the connection, ms; 0 without one.
-    pub(super) fn waiting_ms(&self) -> u32 {
+    pub(in crate::output) fn waiting_ms(&self) -> u32 {
         let ends = self.tags.front().zip(self.tags.back()).filter(|_| self.connected);
         ends.map_or(0, |(first, last)| u32::try_from(last.dts - first.dts).unwrap_or(0))
     }
