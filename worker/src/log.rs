@@ -1,5 +1,8 @@
 //! The worker's log: lines on stderr, which the controller points at the channel's log file. The worker puts the
 //! file aside when it gets long, because it may run for months, and tells the controller of warnings and errors.
+//!
+//! A thread of its own writes, because the disk may hang, or whoever reads stderr. Lines that come meanwhile wait in a
+//! bounded queue; those that find it full are lost and counted.
 
 use state::rotate;
 use state::wire::ToController;
@@ -7,7 +10,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{Level, Metadata};
@@ -21,8 +27,14 @@ const KEPT: u32 = 3;
 /// Lines that the controller is told in one [`WINDOW`].
 const MOST_TOLD: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
+/// Lines that wait to be written.
+const QUEUE: usize = 256;
+const STACK: usize = 128 * 1024;
+/// Pause between two tries to be the last in the queue.
+const LAST_PAUSE: Duration = Duration::from_millis(5);
 
 static UP: OnceLock<mpsc::Sender<ToController>> = OnceLock::new();
+static WRITER: OnceLock<SyncSender<Order>> = OnceLock::new();
 
 /// Starts logging by `LOG_LEVEL` (error, warn, info, debug, trace; info when unset or not understood) and
 /// `LOG_FORMAT` (`json` or `text`; text when unset). `file` is what stderr writes into, if it is a file that may
@@ -50,23 +62,86 @@ pub fn tell(up: mpsc::Sender<ToController>) {
     let _ = UP.set(up);
 }
 
-/// Where all lines go.
-struct Log(Mutex<Inner>);
+/// Waits until every line so far is written, at most for `deadline`. False when they are not.
+pub fn flush(deadline: Duration) -> bool {
+    let Some(writer) = WRITER.get() else { return true };
+    let by = Instant::now() + deadline;
+    let (tell, done) = sync_channel(1);
+    let mut order = Order::Flush(tell);
+    while let Err(TrySendError::Full(again)) = writer.try_send(order) {
+        if Instant::now() >= by {
+            return false;
+        }
+        order = again;
+        thread::sleep(LAST_PAUSE);
+    }
+    done.recv_timeout(by.saturating_duration_since(Instant::now())).is_ok()
+}
 
-struct Inner {
-    file: Option<PathBuf>,
-    length: u64,
-    throttle: Throttle,
+/// For the thread that writes.
+enum Order {
+    Line(Vec<u8>),
+    /// Everything before this is written.
+    Flush(SyncSender<()>),
+}
+
+/// Where all lines go.
+struct Log {
+    writer: SyncSender<Order>,
+    lost: Arc<AtomicU64>,
+    throttle: Mutex<Throttle>,
 }
 
 impl Log {
     fn new(file: Option<PathBuf>) -> Self {
-        let length = file.as_deref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
-        Self(Mutex::new(Inner { file, length, throttle: Throttle::default() }))
+        let (writer, orders) = sync_channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let file = LogFile { file, length: 0, lost: Arc::clone(&lost) };
+        let thread = thread::Builder::new().name("log".to_owned()).stack_size(STACK);
+        // Without a thread every line is lost and counted; the channel plays all the same.
+        if thread.spawn(move || file.write_all(&orders)).is_ok() {
+            let _ = WRITER.set(writer.clone());
+        }
+        Self { writer, lost, throttle: Mutex::default() }
+    }
+
+    fn tell(&self, level: Level, line: &[u8], now: Instant) {
+        let Some(up) = UP.get() else { return };
+        let passed = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(now);
+        let Some(left_out) = passed else { return };
+        let say = |line: String| {
+            let level = level.as_str().to_lowercase();
+            let _ = up.try_send(ToController::Log { level, line });
+        };
+        if left_out > 0 {
+            say(format!("{left_out} lines were left out; they are in the log file"));
+        }
+        say(String::from_utf8_lossy(line).trim().to_owned());
     }
 }
 
-impl Inner {
+/// What the thread owns.
+struct LogFile {
+    file: Option<PathBuf>,
+    length: u64,
+    lost: Arc<AtomicU64>,
+}
+
+impl LogFile {
+    fn write_all(mut self, orders: &Receiver<Order>) {
+        self.length = self.file.as_deref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
+        for order in orders {
+            match order {
+                Order::Line(line) => self.write(&line),
+                Order::Flush(done) => drop(done.try_send(())),
+            }
+            let lost = self.lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                self.write(format!("{lost} lines were lost: they could not be written in time\n").as_bytes());
+            }
+        }
+    }
+
     /// A line that cannot be written is lost: a full disk must not end a broadcast.
     fn write(&mut self, line: &[u8]) {
         if self.length + line.len() as u64 > LONGEST
@@ -78,19 +153,6 @@ impl Inner {
         if io::stderr().write_all(line).is_ok() {
             self.length += line.len() as u64;
         }
-    }
-
-    fn tell(&mut self, level: Level, line: &[u8], now: Instant) {
-        let Some(up) = UP.get() else { return };
-        let Some(left_out) = self.throttle.pass(now) else { return };
-        let say = |line: String| {
-            let level = level.as_str().to_lowercase();
-            let _ = up.try_send(ToController::Log { level, line });
-        };
-        if left_out > 0 {
-            say(format!("{left_out} lines were left out; they are in the log file"));
-        }
-        say(String::from_utf8_lossy(line).trim().to_owned());
     }
 }
 
@@ -122,10 +184,11 @@ impl<'a> MakeWriter<'a> for Log {
 impl Write for Line<'_> {
     /// Gets a whole line at a time.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut inner = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.write(line);
+        if self.log.writer.try_send(Order::Line(line.to_vec())).is_err() {
+            self.log.lost.fetch_add(1, Ordering::Relaxed);
+        }
         if self.level <= Level::WARN {
-            inner.tell(self.level, line, Instant::now());
+            self.log.tell(self.level, line, Instant::now());
         }
         Ok(line.len())
     }

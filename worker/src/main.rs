@@ -16,7 +16,7 @@ use stream_worker::lock::{ChannelLock, LockError};
 use stream_worker::output::rtmp::trial::Trial;
 use stream_worker::prepare::Failure;
 use stream_worker::session::{self, Ended, Line};
-use stream_worker::source::disk::BLOCKING_THREADS;
+use stream_worker::source::disk::{self, BLOCKING_THREADS};
 use stream_worker::takeover::Takeover;
 use stream_worker::{link, log, memory, prepare};
 use tokio::sync::mpsc;
@@ -78,6 +78,7 @@ fn main() -> ExitCode {
             });
             // A disk that hangs would keep the process for ever.
             runtime.shutdown_timeout(LAST_BLOCKED);
+            log::flush(LAST_BLOCKED);
             code
         }
         Err(error) => fail(1, &error.into()),
@@ -85,7 +86,10 @@ fn main() -> ExitCode {
 }
 
 fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "stream-worker: {error:#}");
+    // Where a line hangs, the last one would, too.
+    if log::flush(LAST_BLOCKED) {
+        let _ = writeln!(std::io::stderr(), "stream-worker: {error:#}");
+    }
     ExitCode::from(code)
 }
 
@@ -150,8 +154,12 @@ async fn serve(channel: ChannelId, run: Ulid, socket: PathBuf, standby: bool) ->
     // Left while the lock is held, so that nobody who finds it free reads older ones. Who never had it, or got it from
     // a worker that died, says nothing: the words there are of the worker before.
     let played = lock.get().is_some() && !matches!(ended, Ok(End::Session(Ended::NoTurn(_))));
-    if played && let Err(error) = last.leave(&folder, &channel) {
-        tracing::warn!(%error, "the last words cannot be written");
+    if played {
+        let about = LastWords::path(&folder, &channel);
+        let left = disk::SYSTEM.soon(&about, move || last.leave(&folder, &channel)).await;
+        if let Err(error) = left.flatten() {
+            tracing::warn!(%error, "the last words cannot be written");
+        }
     }
     ended.map(|_| ExitCode::from(exit_code))
 }

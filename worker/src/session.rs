@@ -15,6 +15,7 @@ use crate::programme::{self, Found, NotOpened, Programme};
 use crate::report::Report;
 use crate::source::admission::Admission;
 use crate::source::child::Tools;
+use crate::source::disk;
 use crate::source::known::Known;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
@@ -102,6 +103,7 @@ enum Stage {
 /// When signals cannot be listened to, or the kernel gives no timer.
 pub async fn run(spec: WorkerSpec, line: Line, takeover: Option<Takeover>) -> anyhow::Result<Ended> {
     let Line { up, mut down } = line;
+    disk::cache_is(&spec.cache_dir);
     let changed = Arc::new(Notify::new());
     let (alive, mut all_children) = mpsc::channel(1);
     let (events, mut from_tasks) = mpsc::channel(16);

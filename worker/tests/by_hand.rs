@@ -4,6 +4,7 @@
 
 use serde_json::json;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -52,18 +53,37 @@ fn a_spec_that_others_can_read_is_refused() {
 fn a_file_is_played_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let spec = spec_in(folder.path(), 0o600);
-    let mut child = worker().arg("--spec").arg(spec).stderr(Stdio::null()).spawn().unwrap();
+    plays_to_the_end(spec, Stdio::null());
+    let playlist = fs::read_to_string(folder.path().join("hls/index.m3u8")).unwrap();
+    assert!(playlist.contains("#EXTINF"), "{playlist}");
+}
+
+/// Starts it on this stderr and waits until it has played everything.
+fn plays_to_the_end(spec: PathBuf, stderr: Stdio) {
+    let mut child = worker().arg("--spec").arg(spec).stderr(stderr).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        assert!(Instant::now() < deadline, "it does not end");
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
         std::thread::sleep(Duration::from_millis(50));
     };
     assert_eq!(status.code(), Some(0));
-    let playlist = fs::read_to_string(folder.path().join("hls/index.m3u8")).unwrap();
-    assert!(playlist.contains("#EXTINF"), "{playlist}");
+}
+
+#[test]
+fn where_nobody_reads_what_it_says_it_plays_and_ends_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_nobody, mut full) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&full, true).unwrap();
+    while full.write(&[b'.'; 1024]).is_ok() {}
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    plays_to_the_end(spec_in(folder.path(), 0o600), full.into());
+    assert!(folder.path().join("hls/index.m3u8").is_file());
 }
 
 #[test]

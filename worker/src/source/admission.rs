@@ -4,6 +4,7 @@
 //! The workers of a host share a folder of slots. A live transcode holds the lock of one, which the kernel drops
 //! with the process, however it ends.
 
+use super::disk;
 use state::prepared::WAITS;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,7 +18,16 @@ const MOST_LOAD_PER_CORE: f64 = 4.0;
 /// The right to transcode live, for as long as it is kept.
 #[derive(Debug, Clone)]
 pub struct Slot {
-    _lock: Arc<File>,
+    _lock: Arc<Lock>,
+}
+
+#[derive(Debug)]
+struct Lock(Option<File>);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        disk::let_go(self.0.take());
+    }
 }
 
 /// Who may transcode live.
@@ -40,9 +50,11 @@ impl Admission {
     ///
     /// # Errors
     /// [`WAITS`].
-    pub fn enter(&self) -> Result<Option<Slot>, String> {
+    pub async fn enter(&self) -> Result<Option<Slot>, String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let Found { free, live } = look(&self.folder, cores);
+        let folder = self.folder.clone();
+        let found = disk::soon(&self.folder, move || look(&folder, cores)).await;
+        let Found { free, live } = found.unwrap_or(Found { free: None, live: 0 });
         if self.must || !self.prepares || admits(cores, load(), live) {
             return Ok(free);
         }
@@ -79,14 +91,14 @@ fn look(folder: &Path, cores: usize) -> Found {
         let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
         let Ok(file) = open else { continue };
         match file.try_lock() {
-            Ok(()) => return Found { free: Some(Slot { _lock: Arc::new(file) }), live },
+            Ok(()) => return Found { free: Some(Slot { _lock: Arc::new(Lock(Some(file))) }), live },
             Err(_) => live += 1,
         }
     }
     Found { free: None, live }
 }
 
-/// The 1-minute load average (proc_loadavg(5)); 0 where there is none.
+/// The 1-minute load average (proc_loadavg(5)); 0 where there is none. The kernel makes it up: no disk is asked.
 fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0)
@@ -115,15 +127,15 @@ mod tests {
         assert!(look(folder.path(), 6).free.is_some());
     }
 
-    #[test]
-    fn whoever_must_is_never_refused() {
+    #[tokio::test]
+    async fn whoever_must_is_never_refused() {
         let cache = tempfile::tempdir().unwrap();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut admission = Admission::new(cache.path(), true);
         let _all: Vec<_> = (0..places(cores)).map(|_| look(&admission.folder, cores)).collect();
-        assert_eq!(admission.enter().unwrap_err(), WAITS);
-        assert!(Admission::new(cache.path(), false).enter().unwrap().is_none(), "nobody prepares it");
+        assert_eq!(admission.enter().await.unwrap_err(), WAITS);
+        assert!(Admission::new(cache.path(), false).enter().await.unwrap().is_none(), "nobody prepares it");
         admission.must = true;
-        assert!(admission.enter().unwrap().is_none());
+        assert!(admission.enter().await.unwrap().is_none());
     }
 }

@@ -13,6 +13,7 @@ use super::slate::Slate;
 use crate::media::Shape;
 use bytes::BytesMut;
 use running::{Running, Stopped, conclude, left, widen};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
@@ -79,11 +80,17 @@ impl Feed {
     }
 
     /// Reads a file without FFmpeg. Reading blocks, so each burst is done on a thread for that.
-    pub fn read_natively(reader: Reader, shape: Shape, has_audio: bool, alive: &Alive) -> Feed {
+    pub fn read_natively(
+        reader: Reader,
+        path: PathBuf,
+        shape: Shape,
+        has_audio: bool,
+        alive: &Alive,
+    ) -> Feed {
         let shared = Arc::new(Shared::new(Buffer::new(shape, has_audio)));
         let (filled, alive) = (Arc::clone(&shared), alive.clone());
         tokio::spawn(async move {
-            let end = filled.burst_by_burst(reader).await;
+            let end = filled.burst_by_burst(reader, &path).await;
             filled.lock().end = Some(end);
             filled.news.notify_waiters();
             drop(alive);
@@ -234,12 +241,13 @@ impl Shared {
     }
 
     /// Reads a file to its end, or until nobody wants the rest.
-    async fn burst_by_burst(&self, mut reader: Reader) -> End {
+    async fn burst_by_burst(&self, mut reader: Reader, path: &Path) -> End {
         loop {
             if !self.has_room().await {
+                disk::let_go(reader);
                 return left();
             }
-            let burst = disk::ask(move || {
+            let burst = disk::ask(path, move || {
                 let mut tags = Vec::new();
                 let more = reader.read(BURST, &mut tags);
                 (reader, tags, more)
@@ -248,7 +256,10 @@ impl Shared {
                 burst = burst => burst,
                 () = self.stop.notified() => return left(),
             };
-            let Some((back, tags, more)) = burst else { return End::Broken("the reader gave up".to_owned()) };
+            let (back, tags, more) = match burst {
+                Ok(burst) => burst,
+                Err(error) => return End::Broken(error.to_string()),
+            };
             reader = back;
             {
                 let mut buffer = self.lock();
@@ -256,11 +267,13 @@ impl Shared {
                 buffer.high_ms = buffer.worth_reading_ms();
             }
             self.news.notify_waiters();
-            match more {
-                Ok(true) => {}
-                Ok(false) => return End::Complete,
-                Err(why) => return End::Broken(why),
-            }
+            let end = match more {
+                Ok(true) => continue,
+                Ok(false) => End::Complete,
+                Err(why) => End::Broken(why),
+            };
+            disk::let_go(reader);
+            return end;
         }
     }
 

@@ -168,7 +168,8 @@ impl Objects {
             return Ok(None);
         }
         let settings = settings.clone();
-        let storage = Storage::open(settings.clone(), tls_ca_file)
+        let storage = open_storage(settings.clone(), tls_ca_file)
+            .await
             .map_err(|error| format!("the bucket cannot be used: {error}"))?;
         let valid = Duration::from_secs(settings.link_ttl_s);
         // Whoever gave the settings has checked them; tests want links that expire while they look.
@@ -177,7 +178,7 @@ impl Objects {
             .await
             .map_err(|error| format!("the link server cannot listen: {error}"))?;
         let secure = !settings.endpoint.starts_with("http://");
-        let trusted = if secure { trusted(tls_ca_file, cache_dir)? } else { None };
+        let trusted = if secure { trusted_by_ffmpeg(tls_ca_file, cache_dir).await? } else { None };
         Ok(Some(Arc::new(Self { storage, settings, cache_dir: cache_dir.to_owned(), links, trusted })))
     }
 
@@ -186,7 +187,7 @@ impl Objects {
     /// # Errors
     /// Why there are none, in words.
     pub async fn input(self: &Arc<Self>, item: &ItemSpec) -> Result<Input, String> {
-        if let Some(copy) = copy_of(&self.cache_dir, &self.settings.bucket, item) {
+        if let Some(copy) = copy_of(&self.cache_dir, &self.settings.bucket, item).await {
             return Ok(Input::File(copy));
         }
         let now = self.storage.stat(&item.key).await.map_err(|error| error.to_string())?;
@@ -233,9 +234,28 @@ pub async fn input_of(item: &ItemSpec, objects: Option<&Arc<Objects>>) -> Result
     }
 }
 
-/// The copy that is on this machine, if there is one.
-fn copy_of(cache_dir: &Path, bucket: &str, item: &ItemSpec) -> Option<PathBuf> {
-    storage::cache::find(cache_dir, bucket, &item.key, &item.content)
+/// The copy that is on this machine, if there is one and the disk says so in time.
+async fn copy_of(cache_dir: &Path, bucket: &str, item: &ItemSpec) -> Option<PathBuf> {
+    // Which file that is, is the cache's business; for the disk it has a name, too.
+    let about = cache_dir.join("copies").join(&item.key);
+    let (cache, bucket, wanted) = (cache_dir.to_owned(), bucket.to_owned(), item.clone());
+    let find = move || storage::cache::find(&cache, &bucket, &wanted.key, &wanted.content);
+    disk::soon(&about, find).await.unwrap_or_else(|error| {
+        tracing::warn!(item.key = %item.key, %error, "its copy cannot be looked for; the bucket is read");
+        None
+    })
+}
+
+async fn open_storage(settings: StorageSettings, tls_ca_file: Option<&Path>) -> Result<Storage, String> {
+    let (about, own) = (tls_ca_file.unwrap_or(Path::new("")), tls_ca_file.map(Path::to_owned));
+    let opened = disk::SYSTEM.soon(about, move || Storage::open(settings, own.as_deref())).await;
+    opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+async fn trusted_by_ffmpeg(tls_ca_file: Option<&Path>, cache_dir: &Path) -> Result<Option<PathBuf>, String> {
+    let (own, cache) = (tls_ca_file.map(Path::to_owned), cache_dir.to_owned());
+    let found = disk::SYSTEM.soon(cache_dir, move || trusted(own.as_deref(), &cache)).await;
+    found.unwrap_or_else(|error| Err(format!("certificates cannot be read: {error}")))
 }
 
 /// The system's certificates and those of `TLS_CA_FILE` in one file, because FFmpeg takes only one.

@@ -147,7 +147,7 @@ impl Opener {
         from_ms: u64,
     ) -> Result<(Feed, &'static str), String> {
         let on_the_air = recipe.video == Making::Transcode && !self.aside;
-        let slot = if on_the_air { self.admission.enter()? } else { None };
+        let slot = if on_the_air { self.admission.enter().await? } else { None };
         let slate = match recipe.video {
             Making::Slate => Some(Slate::on_disk(&self.tools, profile, &self.name, &self.cache_dir).await?),
             Making::Copy | Making::Transcode | Making::Silent => None,
@@ -161,7 +161,9 @@ impl Opener {
         let course = course.holding(slot).showing(slate);
         let course = if self.aside { course.aside() } else { course };
         let feed = match native {
-            Some(Native::File(reader)) => Feed::read_natively(*reader, shape, has_audio, &self.alive),
+            Some(Native::File(reader, path)) => {
+                Feed::read_natively(*reader, path, shape, has_audio, &self.alive)
+            }
             Some(Native::Object(reader)) => Feed::read_object(*reader, course, shape, has_audio, &self.alive),
             None => Feed::run(course, shape, has_audio, &self.alive)?,
         };
@@ -178,7 +180,7 @@ fn ends_with(feed: Feed, info: &MediaInfo, from_ms: u64) -> Feed {
 
 /// A reader of an ordinary MP4 file.
 enum Native {
-    File(Box<Reader>),
+    File(Box<Reader>, PathBuf),
     Object(Box<ObjectReader>),
 }
 
@@ -197,10 +199,10 @@ async fn native(input: &Input, key: &str, info: &MediaInfo, recipe: &Recipe, fro
 async fn open_natively(input: &Input, ask: Ask) -> Result<Native, String> {
     match input {
         Input::File(path) => {
-            let path = path.clone();
-            let opened = disk::ask(move || Reader::open(&path, ask)).await;
-            let opened = opened.ok_or_else(|| "the reader gave up".to_owned())?;
-            opened.map(Box::new).map(Native::File).map_err(|why| why.to_string())
+            let file = path.clone();
+            let opened = disk::soon(path, move || Reader::open(&file, ask)).await;
+            let reader = opened.map_err(|error| error.to_string())?.map_err(|why| why.to_string())?;
+            Ok(Native::File(Box::new(reader), path.clone()))
         }
         Input::Link(link) => ObjectReader::open(link.stream(), ask).await.map(Box::new).map(Native::Object),
     }

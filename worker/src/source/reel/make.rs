@@ -4,6 +4,7 @@ use super::write::{self, Tracks, Writer};
 use super::{Label, SETTINGS};
 use crate::media::Shape;
 use crate::source::buffer::{Buffer, End, MAX_IDR_DISTANCE_MS};
+use crate::source::disk;
 use crate::source::open::{Opened, Opener};
 use state::atomic;
 use state::profile::Profile;
@@ -32,18 +33,24 @@ pub(super) async fn make(
     path: &Path,
 ) -> Result<(), String> {
     let part = path.with_extension("part");
-    let made = try_both_ways(opener, item, profile, &part).await;
-    let label = made.inspect_err(|_| drop(std::fs::remove_file(&part)))?;
+    let label = match try_both_ways(opener, item, profile, &part).await {
+        Ok(label) => label,
+        Err(why) => {
+            let rest = part.clone();
+            let _ = disk::soon(&part, move || std::fs::remove_file(rest)).await;
+            return Err(why);
+        }
+    };
     let text = serde_json::to_vec_pretty(&label).map_err(|error| error.to_string())?;
     let to = path.to_owned();
-    // The disk may take its time; the channel plays on meanwhile.
-    let published = tokio::task::spawn_blocking(move || {
+    let publish = disk::ask(path, move || {
         std::fs::rename(&part, &to)?;
         atomic::sync_folder_of(&to)?;
         atomic::replace(&to.with_extension("json"), &text)
     });
-    let published = published.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    published.map_err(|error| format!("{}: {error}", path.display()))
+    // The disk may take its time; the channel plays on meanwhile.
+    let published = timeout(STALLED, publish).await.map_err(|_| "the disk does not answer".to_owned())?;
+    published.flatten().map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A picture that looks as if it could be copied may turn out on its way to have too few IDR pictures.
@@ -75,7 +82,7 @@ async fn record(
     profile: &Profile,
     part: &Path,
 ) -> Result<(Label, i64), String> {
-    check_space(&opened, profile, part)?;
+    check_space(&opened, profile, part).await?;
     let writer = Writer::create(part).map_err(|error| format!("{}: {error}", part.display()))?;
     let picture = picture_of(&opened, profile);
     let frame_ms = 1000.0 / picture.2.max(1.0);
@@ -153,9 +160,11 @@ fn all_of_it(opened: &Opened, length_ms: i64) -> Result<(), String> {
     Ok(())
 }
 
-fn check_space(opened: &Opened, profile: &Profile, part: &Path) -> Result<(), String> {
-    let folder = part.parent().unwrap_or(part);
-    let room = rustix::fs::statvfs(folder).map_err(|error| error.to_string())?;
+async fn check_space(opened: &Opened, profile: &Profile, part: &Path) -> Result<(), String> {
+    let folder = part.parent().unwrap_or(part).to_owned();
+    let asked = folder.clone();
+    let room = disk::soon(part, move || rustix::fs::statvfs(&asked)).await;
+    let room = room.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
     let kbps = picture_of(opened, profile).3.max(profile.video_kbps) + profile.audio_kbps;
     let length = opened.info.duration_ms.unwrap_or(0);

@@ -24,7 +24,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Read ahead from the disk, ms.
 pub const AHEAD_MS: i64 = 2_500;
@@ -35,6 +35,8 @@ const CHUNK: usize = 64 * 1024;
 const CHUNKS: usize = 2;
 /// How often it is asked whether another worker has made the same reel.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// A reel whose disk gives nothing for this long is given up, and opened again later.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Reels that nobody opened for this long are removed.
 const UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -70,18 +72,16 @@ impl Reel {
     pub async fn load_or_make(opener: &Opener, item: &ItemSpec, profile: &Profile) -> Result<Reel, String> {
         let item = ItemSpec { content: content_of(item).await, ..item.clone() };
         let folder = opener.cache_dir.join("fallback");
-        atomic::private_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let path = folder.join(format!("{}.flv", prepared::name(&item.key, &item.content, profile)));
-        let _lock = take_turn(&path.with_extension("lock")).await?;
-        if let Some(reel) = open(&path).filter(|reel| reel.label.is_of(&item, profile)) {
-            // The time of the last use; a reel that cannot be touched is made again some day.
-            let _ = reel.file.set_modified(SystemTime::now());
+        let _turn = take_turn(&path.with_extension("lock")).await?;
+        if let Some(reel) = look(&path).await?.filter(|reel| reel.label.is_of(&item, profile)) {
             return Ok(reel);
         }
         let opener = Opener { aside: true, ..opener.clone() };
         make::make(&opener, &item, profile, &path).await?;
-        remove_unused(&folder);
-        open(&path).ok_or_else(|| format!("{} cannot be read again", path.display()))
+        // Old ones stay until the next time where the disk has no time for it.
+        let _ = disk::soon(&folder.clone(), move || remove_unused(&folder)).await;
+        look(&path).await?.ok_or_else(|| format!("{} cannot be read again", path.display()))
     }
 
     /// Size and rate of its pictures.
@@ -100,13 +100,15 @@ impl Reel {
         let Label { length_ms, .. } = self.label;
         let (send, mut chunks) = mpsc::channel(CHUNKS);
         // A disk that hangs must hold up nothing else, so it has a thread of its own.
-        let thread = std::thread::Builder::new().name("reel".to_owned());
-        if let Err(error) = thread.spawn(move || spool(self.file, &send)) {
+        if let Err(error) = disk::stream("reel", move || spool(self.file, &send)) {
             return error.to_string();
         }
         let (mut cutter, mut bytes, mut loops) = (Cutter::default(), BytesMut::new(), 0);
         while shared.has_room().await {
-            match chunks.recv().await {
+            let Ok(next) = timeout(SILENCE, chunks.recv()).await else {
+                return "the disk does not answer".to_owned();
+            };
+            match next {
                 Some(Ok(chunk)) if chunk.is_empty() => {
                     loops += 1;
                     (cutter, bytes) = (Cutter::default(), BytesMut::new());
@@ -149,6 +151,16 @@ fn spool(mut file: File, chunks: &mpsc::Sender<io::Result<Vec<u8>>>) {
     }
 }
 
+/// A reel that is there, marked as used.
+async fn look(path: &Path) -> Result<Option<Reel>, String> {
+    let file = path.to_owned();
+    let found = disk::soon(path, move || {
+        // A reel that cannot be touched is made again some day.
+        open(&file).inspect(|reel| drop(reel.file.set_modified(SystemTime::now())))
+    });
+    found.await.map_err(|error| format!("{}: {error}", path.display()))
+}
+
 /// Opens a reel whose label is sound.
 fn open(path: &Path) -> Option<Reel> {
     let label: Label = serde_json::from_slice(&fs::read(path.with_extension("json")).ok()?).ok()?;
@@ -167,16 +179,34 @@ async fn content_of(item: &ItemSpec) -> String {
     }
 }
 
+/// Held by the worker that looks for a reel or makes it.
+struct Turn(Option<File>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        disk::let_go(self.0.take());
+    }
+}
+
 /// Only one worker makes a reel; the others wait and then find it.
-async fn take_turn(path: &Path) -> Result<File, String> {
-    let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-    let lock = open.map_err(|error| format!("{}: {error}", path.display()))?;
+async fn take_turn(path: &Path) -> Result<Turn, String> {
     loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(lock),
-            Err(TryLockError::WouldBlock) => sleep(ASK_AGAIN).await,
-            Err(TryLockError::Error(error)) => return Err(format!("{}: {error}", path.display())),
+        let lock = path.to_owned();
+        match disk::soon(path, move || try_turn(&lock)).await.flatten() {
+            Ok(Some(lock)) => return Ok(Turn(Some(lock))),
+            Ok(None) => sleep(ASK_AGAIN).await,
+            Err(error) => return Err(format!("{}: {error}", path.display())),
         }
+    }
+}
+
+fn try_turn(path: &Path) -> io::Result<Option<File>> {
+    path.parent().map_or(Ok(()), atomic::private_folder)?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

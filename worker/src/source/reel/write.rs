@@ -3,14 +3,19 @@
 
 use crate::media::TrackConfig;
 use crate::source::buffer::{SourceTag, TIME_SHIFT_MS};
+use crate::source::disk;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
+/// A disk that takes nothing for this long is given up; writing a long video through to it may take a while.
+const SILENCE: Duration = Duration::from_secs(120);
 /// A track is waited for over this much of the other, ms: the reader of a reel needs both at the same time.
 const LONGEST_SKEW_MS: i64 = 2_000;
 
@@ -107,27 +112,31 @@ pub(super) struct Writer {
 impl Writer {
     /// Begins a file anew.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
         let (chunks, from_maker) = mpsc::channel(4);
         let (tell, ended) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("reel-writer".to_owned());
-        thread.spawn(move || tell.send(write(file, from_maker)))?;
+        let path = path.to_owned();
+        disk::stream("reel-writer", move || drop(tell.send(write(&path, from_maker))))?;
         Ok(Self { chunks, ended })
     }
 
     /// Writes more; false when nothing can be written any more, and [`Self::finish`] says why.
     pub(super) async fn put(&self, chunk: Vec<u8>) -> bool {
-        self.chunks.send(chunk).await.is_ok()
+        timeout(SILENCE, self.chunks.send(chunk)).await.is_ok_and(|sent| sent.is_ok())
     }
 
     /// The length of the file, once all of it is on the disk.
     pub(super) async fn finish(self) -> io::Result<u64> {
         drop(self.chunks);
-        self.ended.await.unwrap_or_else(|_| Err(io::Error::other("its writer has ended")))
+        let ended = timeout(SILENCE, self.ended).await;
+        let ended = ended.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"))?;
+        ended.unwrap_or_else(|_| Err(io::Error::other("its writer has ended")))
     }
 }
 
-fn write(mut file: File, mut chunks: mpsc::Receiver<Vec<u8>>) -> io::Result<u64> {
+fn write(path: &Path, mut chunks: mpsc::Receiver<Vec<u8>>) -> io::Result<u64> {
+    // A new file: who hung at the old one may still write into it.
+    let _ = fs::remove_file(path);
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
     let mut written = 0;
     while let Some(chunk) = chunks.blocking_recv() {
         file.write_all(&chunk)?;

@@ -2,6 +2,7 @@
 
 use super::super::failure::Failure;
 use super::super::protocol::url::Target;
+use crate::source::disk;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -27,7 +28,8 @@ pub(in super::super) async fn secure(
 /// Reads the authorities anew for each connection: a run lasts for months, and they change. The files are read
 /// on a thread of their own, because the media's thread must not wait for a disk.
 async fn connector(ca_file: Option<PathBuf>) -> Result<TlsConnector, Failure> {
-    let config = tokio::task::spawn_blocking(move || config(ca_file.as_deref())).await;
+    let about = ca_file.clone().unwrap_or_default();
+    let config = disk::SYSTEM.soon(&about, move || config(ca_file.as_deref())).await;
     let config = config.unwrap_or_else(|_| Err("The TLS authorities could not be read.".to_owned()));
     config.map(|config| TlsConnector::from(Arc::new(config))).map_err(Failure::tls_setup)
 }
