@@ -29,7 +29,7 @@ fn on_the_workers_thread<T: Send + 'static>(work: impl Future<Output = T> + Send
         let _ = tell.send(runtime.block_on(work));
         runtime.shutdown_background();
     });
-    told.recv_timeout(WATCH).expect("the worker's thread hangs or has failed")
+    told.recv_timeout(WATCH).unwrap_or_else(|why| panic!("the worker's thread: {why}"))
 }
 
 fn profile() -> Profile {
