@@ -18,6 +18,8 @@ pub enum Failure {
     Item,
     /// The bucket could not be reached.
     Away,
+    /// The bucket answers, and again and again not for this one.
+    Alone,
     /// This machine had no time for it.
     Waits,
 }

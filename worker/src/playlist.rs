@@ -1,9 +1,15 @@
 //! Which item comes next: the rounds of a playlist, which items are passed over, and the next round's items when the
 //! controller sends them.
 
+#[cfg(test)]
+mod tests;
+
 use crate::circuit::{Circuits, Failure};
 use state::wire::{Cursor, ItemSpec};
 use tokio::time::Instant;
+
+/// In a list that is played once, an item for which alone the bucket does not answer is tried this often.
+const MOST_ALONE: u32 = 3;
 
 /// The playlist as the worker walks it.
 #[derive(Debug)]
@@ -20,6 +26,15 @@ pub struct Playlist {
     passed_over: Vec<usize>,
     /// For a while nothing could be played at all.
     desperate: bool,
+    held: Held,
+}
+
+/// How often in a row the next item of a list that is played once could not be reached.
+#[derive(Debug, Default)]
+struct Held {
+    tries: u32,
+    /// Those of them in which the bucket answered for others.
+    alone: u32,
 }
 
 /// What to do next.
@@ -47,6 +62,7 @@ impl Playlist {
             barren: 0,
             passed_over: Vec::new(),
             desperate: false,
+            held: Held::default(),
         }
     }
 
@@ -54,8 +70,8 @@ impl Playlist {
     pub fn go_to(&mut self, cursor: &Cursor) -> bool {
         let found = self.items.iter().position(|i| i.id == cursor.item && i.key == cursor.key);
         self.at = found.unwrap_or(self.at);
-        self.barren = 0;
-        self.passed_over.clear();
+        self.forget_barren();
+        self.held = Held::default();
         found.is_some()
     }
 
@@ -97,7 +113,7 @@ impl Playlist {
             }
             let Some(item) = self.items.get(self.at) else { return Step::AllFailed };
             self.at += 1;
-            if self.circuits.lets_through(item, now) {
+            if self.held.tries > 0 || self.circuits.lets_through(item, now) {
                 return Step::Open(item.clone(), 0);
             }
             self.barren += 1;
@@ -138,6 +154,7 @@ impl Playlist {
     /// all have their turn.
     pub fn opened(&mut self) {
         self.forget_barren();
+        self.held = Held::default();
         if std::mem::take(&mut self.desperate) {
             self.circuits.give_all_their_turn();
         }
@@ -148,10 +165,29 @@ impl Playlist {
         self.passed_over.clear();
     }
 
-    /// The item opened last cannot be played.
-    pub fn cannot_open(&mut self, item: &ItemSpec, why: Failure, now: Instant) {
-        self.barren += 1;
+    /// The item opened last cannot be played. In a list that is played once, an item out of reach is not used up: it
+    /// stays the next one, and how often it was tried is returned.
+    pub fn cannot_open(&mut self, item: &ItemSpec, why: Failure, now: Instant) -> Option<u32> {
         self.circuits.failed(item, why, now);
+        if self.hold(item, why) {
+            return Some(self.held.tries);
+        }
+        self.held = Held::default();
+        self.barren += 1;
+        None
+    }
+
+    fn hold(&mut self, item: &ItemSpec, why: Failure) -> bool {
+        let opened = self.at.checked_sub(1).filter(|at| self.items.get(*at).is_some_and(|i| i.id == item.id));
+        let alone = match why {
+            Failure::Away => 0,
+            Failure::Alone => self.held.alone + 1,
+            Failure::Item | Failure::Waits => return false,
+        };
+        let Some(at) = opened.filter(|_| !self.looped && alone < MOST_ALONE) else { return false };
+        self.at = at;
+        self.held = Held { tries: self.held.tries + 1, alone };
+        true
     }
 
     /// Whether the bucket was out of reach when it was asked last.
@@ -168,180 +204,5 @@ impl Playlist {
     pub fn retry(&mut self) {
         self.forget_barren();
         self.begin_round();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use state::ids::Ulid;
-    use state::wire::MediaAt;
-
-    fn items(keys: &str) -> Vec<ItemSpec> {
-        let item = |c: char| ItemSpec {
-            id: Ulid::from_text(&c.to_string()),
-            key: c.into(),
-            at: MediaAt::Path("/m".into()),
-            content: String::new(),
-        };
-        keys.chars().map(item).collect()
-    }
-
-    fn key(step: Step) -> String {
-        match step {
-            Step::Open(item, _) => item.key,
-            Step::AllFailed => "!".into(),
-            Step::Finished => ".".into(),
-        }
-    }
-
-    fn walk(playlist: &mut Playlist, steps: usize) -> String {
-        (0..steps).map(|_| key(playlist.step(Instant::now()))).collect()
-    }
-
-    /// Walks while the named items are broken; `when_broken` says where that shows.
-    fn walk_with(playlist: &mut Playlist, broken: &str, steps: usize, now: Instant) -> String {
-        let mut walked = String::new();
-        for _ in 0..steps {
-            match playlist.step(now) {
-                Step::Open(item, _) if broken.contains(&item.key) => {
-                    walked += &item.key.to_uppercase();
-                    playlist.cannot_open(&item, Failure::Item, now);
-                }
-                Step::Open(item, _) => {
-                    walked += &item.key;
-                    playlist.opened();
-                    playlist.circuits().worked(&item);
-                }
-                step => {
-                    walked += &key(step);
-                    playlist.retry();
-                }
-            }
-        }
-        walked
-    }
-
-    #[test]
-    fn a_loop_goes_round_and_a_list_ends() {
-        assert_eq!(walk(&mut Playlist::new(items("abc"), 0, true, None), 7), "abcabca");
-        assert_eq!(walk(&mut Playlist::new(items("abc"), 0, false, None), 5), "abc..");
-    }
-
-    #[test]
-    fn it_goes_on_at_the_cursor_and_with_the_new_list_at_the_next_round() {
-        let cursor = Cursor { item: Ulid::from_text("b"), key: "b".into(), offset_ms: 0 };
-        let mut playlist = Playlist::new(items("abc"), 0, true, Some(&cursor));
-        assert_eq!(walk(&mut playlist, 2), "bc");
-        assert!(playlist.runs_out());
-        assert!(playlist.offer(1, items("xy")));
-        assert!(!playlist.offer(1, items("zz")), "the same generation again is ignored");
-        assert_eq!(playlist.peek().unwrap().key, "x");
-        assert_eq!(walk(&mut playlist, 3), "xyx");
-    }
-
-    #[test]
-    fn a_round_without_success_stops_until_it_is_retried() {
-        let mut playlist = Playlist::new(items("ab"), 0, true, None);
-        for name in ["a", "b"] {
-            playlist.step(Instant::now());
-            playlist.cannot_open(&items(name)[0], Failure::Item, Instant::now());
-        }
-        assert_eq!(walk(&mut playlist, 1), "!");
-        playlist.retry();
-        assert_eq!(walk(&mut playlist, 1), "a");
-        assert_eq!(Playlist::new(Vec::new(), 0, true, None).step(Instant::now()), Step::AllFailed);
-    }
-
-    #[test]
-    fn a_broken_item_is_tried_after_growing_distances_and_success_ends_that() {
-        let mut playlist = Playlist::new(items("abc"), 0, true, None);
-        let now = Instant::now();
-        // Rounds:         1    2    -   4    -   -   -   8
-        assert_eq!(walk_with(&mut playlist, "b", 20, now), "aBcaBcacaBcacacacaBc");
-        // Passed over in seven rounds, then it works, then it fails afresh.
-        assert_eq!(walk_with(&mut playlist, "", 17, now), "acacacacacacacabc");
-        assert_eq!(walk_with(&mut playlist, "b", 8, now), "aBcaBcac");
-    }
-
-    #[test]
-    fn the_same_key_with_another_content_begins_afresh() {
-        let mut playlist = Playlist::new(items("ab"), 0, true, None);
-        let now = Instant::now();
-        assert_eq!(walk_with(&mut playlist, "b", 5, now), "aBaBa");
-        let mut mended = items("ab");
-        mended[1].content = "new".into();
-        playlist.offer(1, mended);
-        assert_eq!(walk_with(&mut playlist, "", 4, now), "abab", "the present round is walked to its end");
-    }
-
-    #[test]
-    fn where_none_has_its_turn_the_least_bad_is_tried() {
-        let mut playlist = Playlist::new(items("ab"), 0, true, None);
-        let now = Instant::now();
-        assert_eq!(walk_with(&mut playlist, "ab", 6, now), "AB!AB!");
-        // Both are to be passed over now. One of them is tried, and then the other.
-        assert_eq!(walk_with(&mut playlist, "ab", 4, now), "A!BA");
-        // What broke them all is over: nothing is passed over for it.
-        walk_with(&mut playlist, "ab", 40, now);
-        let walked = walk_with(&mut playlist, "", 6, now);
-        assert!(walked.ends_with("abab") || walked.ends_with("baba"), "{walked}");
-    }
-
-    #[test]
-    fn what_missed_the_bucket_has_its_turn_as_soon_as_the_bucket_answers() {
-        let mut playlist = Playlist::new(items("abc"), 0, true, None);
-        let now = Instant::now();
-        let gone = |playlist: &mut Playlist, expected: &str| {
-            let Step::Open(item, _) = playlist.step(now) else { panic!("{expected}") };
-            assert_eq!(item.key, expected);
-            playlist.cannot_open(&item, Failure::Away, now);
-        };
-        // Only "a" is on this machine.
-        for _ in 0..5 {
-            assert_eq!(key(playlist.step(now)), "a");
-            playlist.opened();
-            if playlist.circuits().is_away() {
-                continue;
-            }
-            gone(&mut playlist, "b");
-            gone(&mut playlist, "c");
-        }
-        playlist.circuits().bucket_answers();
-        assert_eq!(walk(&mut playlist, 3), "bca");
-    }
-
-    #[test]
-    fn while_the_bucket_is_away_it_is_asked_now_and_then() {
-        let mut playlist = Playlist::new(items("ab"), 0, true, None);
-        let now = Instant::now();
-        playlist.cannot_open(&items("b")[0], Failure::Away, now);
-        playlist.opened();
-        assert_eq!(walk_with(&mut playlist, "", 3, now), "aaa");
-        let later = now + std::time::Duration::from_secs(11);
-        playlist.opened();
-        assert_eq!(key(playlist.step(later)), "b");
-    }
-
-    proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
-
-        /// Whatever fails whenever: something is tried at each step or all have failed, an item that works is reached
-        /// within the largest distance, and nothing goes on for ever.
-        #[test]
-        fn an_item_that_works_is_always_reached(
-            count in 1usize..6, good in 0usize..6, fails in proptest::collection::vec(0u8..64, 0..400),
-        ) {
-            let now = Instant::now();
-            let keys: String = "abcdef".chars().take(count).collect();
-            let good = keys.chars().nth(good % count).unwrap().to_string();
-            let mut playlist = Playlist::new(items(&keys), 0, true, None);
-            for pattern in fails {
-                let broken: String = keys.chars().enumerate().filter(|(n, _)| pattern >> n & 1 == 1).map(|(_, c)| c).collect();
-                walk_with(&mut playlist, &broken, 1, now);
-            }
-            let walked = walk_with(&mut playlist, &keys.replace(&good, ""), 40 * count, now);
-            proptest::prop_assert!(walked.contains(&good), "{walked}");
-        }
     }
 }

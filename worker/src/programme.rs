@@ -1,6 +1,14 @@
 //! The items that will go on the air: one is opened at a time, shortly before it is needed, and a broken one gives
 //! way to the next.
 
+mod opening;
+mod search;
+
+pub use opening::NotOpened;
+pub use search::{Found, find_profile};
+
+use opening::Opening;
+
 use crate::circuit::Failure;
 use crate::playlist::{Playlist, Step};
 use crate::retry;
@@ -8,66 +16,20 @@ use crate::session::Event;
 use crate::source::feed::Feed;
 use crate::source::open::{Opened, Opener};
 use crate::source::probe::MediaInfo;
-use crate::source::recipe;
 use state::ids::Ulid;
-use state::prepared::WAITS;
 use state::profile::Profile;
 use state::wire::{Cursor, ItemFailure, ItemSpec, MediaAt, NextSeen};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 
 /// Opened ahead until this much is in hand, ms; more than one item where they are short.
 const AHEAD_MS: i64 = 8_000;
 const MOST_READY: usize = 4;
 const FAILURES_KEPT: usize = 20;
-/// Items that are looked at to find the channel's profile.
-const PROFILE_SEARCH: usize = 20;
-/// Nothing is on the air before there is a profile, so it is not searched for any longer.
-const LONGEST_SEARCH: Duration = Duration::from_secs(30);
-/// An item that takes longer is given up. Every step has a deadline of its own; this one is for all of them.
-const LONGEST_OPENING: Duration = Duration::from_secs(180);
 /// How often the controller is asked for a list that is needed.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-
-/// What the search for a profile found: the profile, and what is known of the files it looked at.
-#[derive(Debug)]
-pub struct Found {
-    /// The channel's profile for this run.
-    pub profile: Profile,
-    /// Files that were probed on the way.
-    pub known: HashMap<Ulid, MediaInfo>,
-}
-
-/// Finds the profile: the given one, else that of the first item whose picture could be copied, else the default.
-pub async fn find_profile(opener: Opener, items: Vec<ItemSpec>, explicit: Option<Profile>) -> Found {
-    let mut known = HashMap::new();
-    if let Some(profile) = explicit {
-        return Found { profile, known };
-    }
-    let until = Instant::now() + LONGEST_SEARCH;
-    for item in items.iter().take(PROFILE_SEARCH) {
-        let Ok(probed) = timeout_at(until, opener.probe(item)).await else { break };
-        let Ok(info) = probed else { continue };
-        let profile = recipe::profile_of(&info);
-        known.insert(item.id.clone(), info);
-        if let Some(profile) = profile {
-            return Found { profile, known };
-        }
-    }
-    Found { profile: Profile::default(), known }
-}
-
-/// Why an item could not be opened.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NotOpened {
-    /// In words.
-    pub why: String,
-    /// What that means for the next try.
-    pub failure: Failure,
-}
 
 /// The playlist, the item being opened, and the items that wait.
 #[derive(Debug)]
@@ -86,6 +48,8 @@ pub struct Programme {
     finished: bool,
     rounds_failed: u32,
     retry_at: Option<Instant>,
+    /// The next item of a list that is played once is out of reach, and tried again then.
+    held_until: Option<Instant>,
     ask_at: Option<Instant>,
     /// Files whose picture must not be copied again, and why.
     conform: HashMap<String, String>,
@@ -116,6 +80,7 @@ impl Programme {
             finished: false,
             rounds_failed: 0,
             retry_at: None,
+            held_until: None,
             ask_at: None,
             conform: HashMap::new(),
             failures: VecDeque::new(),
@@ -129,7 +94,8 @@ impl Programme {
             self.retry_at = None;
             self.playlist.retry();
         }
-        if !need || self.opening.is_some() || self.finished || self.retry_at.is_some() || !self.wants_more() {
+        let waits = self.retry_at.is_some() || self.held_until.is_some_and(|until| until > now);
+        if !need || self.opening.is_some() || self.finished || waits || !self.wants_more() {
             return;
         }
         match self.playlist.step(now) {
@@ -161,31 +127,27 @@ impl Programme {
 
     fn open(&mut self, item: ItemSpec) {
         self.opening = Some(item.clone());
-        let (opener, profile, events) = (self.opener.clone(), self.profile.clone(), self.events.clone());
-        let known = self.known.remove(&item.id);
-        let conform = self.conform.get(&item.key).cloned();
-        let from_ms = std::mem::take(&mut self.from_ms);
-        let opening = async move {
-            if let Some(opened) = opener.open_prepared(&item, &profile, from_ms).await {
-                return Ok(opened);
-            }
-            let info = match known {
-                Some(info) => Ok(info),
-                None => opener.probe(&item).await,
-            };
-            let opened = match info {
-                Ok(info) => opener.open(item.clone(), info, &profile, from_ms, conform).await,
-                Err(why) => Err(why),
-            };
-            match opened {
-                Ok(opened) => Ok(opened),
-                Err(why) => Err(judged(&opener, &item, why).await),
-            }
+        let opening = Opening {
+            opener: self.opener.clone(),
+            profile: self.profile.clone(),
+            info: self.known.remove(&item.id),
+            conform: self.conform.get(&item.key).cloned(),
+            from_ms: self.from_ms,
+            witness: self.witness_of(&item),
+            item,
         };
+        let events = self.events.clone();
         tokio::spawn(async move {
-            let opened = brought_to_an_end(opening).await;
+            let opened = opening.whatever_happens().await;
             let _ = events.send(Event::Opened(Box::new(opened))).await;
         });
+    }
+
+    /// Another object of the list.
+    fn witness_of(&self, item: &ItemSpec) -> Option<ItemSpec> {
+        let is_other =
+            |other: &&ItemSpec| other.key != item.key && matches!(other.at, MediaAt::Object { .. });
+        self.playlist.items().iter().find(is_other).cloned()
     }
 
     /// Takes in what became of the item that was being opened; a failure is returned to be reported.
@@ -195,13 +157,15 @@ impl Programme {
         now: state::Timestamp,
     ) -> Option<ItemFailure> {
         let item = self.opening.take()?;
+        // What is opened next begins at its beginning, unless this one is tried again.
+        let from_ms = std::mem::take(&mut self.from_ms);
         if std::mem::take(&mut self.unwanted) {
             return None;
         }
         match result {
             Ok(opened) => {
                 self.playlist.opened();
-                self.rounds_failed = 0;
+                (self.rounds_failed, self.held_until) = (0, None);
                 if opened.source == "bucket" {
                     self.playlist.circuits().bucket_answers();
                 }
@@ -210,9 +174,14 @@ impl Programme {
                 None
             }
             Err(NotOpened { why, failure }) => {
-                self.playlist.cannot_open(&item, failure, Instant::now());
+                let (at, held) = (Instant::now(), self.held_until.take());
+                let tries = self.playlist.cannot_open(&item, failure, at);
+                self.held_until = tries.map(|tries| at + retry::bucket_away(tries));
+                self.from_ms = tries.map_or(0, |_| from_ms);
                 self.some_wait |= failure == Failure::Waits;
-                Some(self.note_failure(item.key, why, now))
+                // It is said once that an item is waited for.
+                let said = held.is_some() && tries.is_some();
+                (!said).then(|| self.note_failure(item.key, why, now))
             }
         }
     }
@@ -311,8 +280,11 @@ impl Programme {
 
     /// Why nothing can be played, in words, while that is so.
     pub fn trouble(&self) -> Option<String> {
-        self.retry_at?;
         let newest = self.failures.back().map(|f| format!("; the last was {}: {}", f.key, f.reason));
+        if self.held_until.is_some() {
+            return Some(format!("the next item cannot be reached{}", newest.unwrap_or_default()));
+        }
+        self.retry_at?;
         match self.playlist.items().len() {
             0 => Some("there is no media to play".to_owned()),
             n => Some(format!("none of {n} items can be played{}", newest.unwrap_or_default())),
@@ -341,6 +313,7 @@ impl Programme {
             self.ready.drain(..at);
         } else if self.playlist.go_to(cursor) {
             self.ready.clear();
+            self.held_until = None;
             self.unwanted = self.opening.is_some();
             self.finished = false;
         }
@@ -357,48 +330,8 @@ impl Programme {
     }
 }
 
-/// An opening that hangs or panics is one that failed: the next item is opened only after this one's word.
-async fn brought_to_an_end(
-    opening: impl Future<Output = Result<Opened, NotOpened>> + Send + 'static,
-) -> Result<Opened, NotOpened> {
-    let failed = |why: String| Err(NotOpened { why, failure: Failure::Item });
-    let mut work = JoinSet::new();
-    work.spawn(opening);
-    match timeout(LONGEST_OPENING, work.join_next()).await {
-        Ok(Some(Ok(opened))) => opened,
-        Ok(_) => failed("its opening broke off; that is an error of this program".to_owned()),
-        Err(_) => failed(format!("was not open within {} s", LONGEST_OPENING.as_secs())),
-    }
-}
-
-/// Whether the item is to blame, or the way to its bucket. Only asked after a failure.
-async fn judged(opener: &Opener, item: &ItemSpec, why: String) -> NotOpened {
-    let failure = match &item.at {
-        _ if why == WAITS => Failure::Waits,
-        MediaAt::Object { .. } if opener.is_away(item).await => Failure::Away,
-        _ => Failure::Item,
-    };
-    NotOpened { why, failure }
-}
-
 fn spread() -> f64 {
     let mut byte = [0u8];
     state::ids::fill_random(&mut byte);
     f64::from(byte[0]) / 255.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_opening_that_panics_is_one_that_failed() {
-        let failed = brought_to_an_end(async { panic!("a parser met something new") }).await.unwrap_err();
-        assert!(failed.failure == Failure::Item && failed.why.contains("broke off"), "{failed:?}");
-        let refused = NotOpened { why: "is empty".to_owned(), failure: Failure::Item };
-        let said = brought_to_an_end(async {
-            Err(NotOpened { why: "is empty".to_owned(), failure: Failure::Item })
-        });
-        assert_eq!(said.await.unwrap_err(), refused);
-    }
 }

@@ -1,10 +1,11 @@
 //! The worker's life: one loop, one `Event`, one `select!`. Everything that can wake it is listed there.
 
 mod orders;
+mod words;
 
 use orders::wants_uniform;
 
-use crate::air::{Air, Happened, Moment};
+use crate::air::{Air, Moment};
 use crate::fallback::{Fallback, Made};
 use crate::media::Tag;
 use crate::memory;
@@ -20,7 +21,7 @@ use crate::source::known::Known;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::takeover::{NoTurn, Takeover, Turn};
-use state::wire::{Counts, Cursor, ToController, ToWorker, WorkerSpec};
+use state::wire::{Cursor, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -341,22 +342,6 @@ impl Session {
         ended
     }
 
-    fn note(&mut self, happened: Vec<Happened>) {
-        if let Stage::Playing { programme, pace, .. } = &mut self.stage {
-            let due_ms = pace.as_ref().map(|pace| pace.due_ms(Instant::now()));
-            for what in happened {
-                if let Happened::Ended(left) = &what
-                    && let Some(why) = &left.why
-                {
-                    programme.note_failure(left.key.clone(), why.clone(), state::now());
-                }
-                self.report.happened(what, due_ms);
-            }
-        }
-        self.changed.notify_one();
-        self.prepare_fallback();
-    }
-
     /// The fallback is made after the first item is on the air, or at once when there is none.
     fn prepare_fallback(&mut self) {
         let Stage::Playing { air, programme, pace, since } = &mut self.stage else { return };
@@ -374,39 +359,6 @@ impl Session {
                 let _ = events.send(Event::Fallback(Box::new(made))).await;
             });
         }
-    }
-
-    /// Says how things stand. It is said by the loop that sends the media and never waits, so that a heartbeat
-    /// proves that this loop turns.
-    fn beat(&mut self) {
-        self.outputs.news().into_iter().for_each(|news| self.report.destination(news));
-        self.prepare_fallback();
-        let up = &self.up;
-        self.report.hand_over(|event| up.try_send(ToController::Event(event)).is_ok());
-        let playing = match &mut self.stage {
-            Stage::Searching => None,
-            Stage::Playing { air, programme, pace, .. } => Some((&mut **air, &**programme, pace.is_some())),
-        };
-        let mut heartbeat = self.report.heartbeat(playing, &self.outputs, state::now());
-        heartbeat.slate_on = self.spec.slate_on;
-        let _ = self.up.try_send(ToController::Heartbeat(Box::new(heartbeat)));
-    }
-
-    fn counts(&mut self) -> Counts {
-        match &mut self.stage {
-            Stage::Searching => Counts::default(),
-            Stage::Playing { air, .. } => air.group().counts(),
-        }
-    }
-
-    /// The last words about what was on the air.
-    fn last_report(&mut self) {
-        if let Stage::Playing { air, .. } = &mut self.stage {
-            air.stop();
-            let happened = air.happened();
-            self.note(happened);
-        }
-        self.beat();
     }
 
     async fn end(mut self) {

@@ -1,0 +1,110 @@
+//! Opening one item, off the loop: what was prepared, else the original; and what a failure means for the next try.
+
+use crate::circuit::Failure;
+use crate::source::open::{Opened, Opener};
+use crate::source::probe::MediaInfo;
+use state::prepared::WAITS;
+use state::profile::Profile;
+use state::wire::{ItemSpec, MediaAt};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// An item that takes longer is given up. Every step has a deadline of its own; this one is for all of them.
+const LONGEST_OPENING: Duration = Duration::from_secs(180);
+
+/// Why an item could not be opened.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotOpened {
+    /// In words.
+    pub why: String,
+    /// What that means for the next try.
+    pub failure: Failure,
+}
+
+/// An item that is to be opened.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) opener: Opener,
+    pub(super) profile: Profile,
+    pub(super) item: ItemSpec,
+    /// What its file is, where that is known.
+    pub(super) info: Option<MediaInfo>,
+    /// Why its picture must not be copied, where that is so.
+    pub(super) conform: Option<String>,
+    /// Where it begins, ms.
+    pub(super) from_ms: u64,
+    /// Another object of the list: whether the bucket is away is seen at two of them.
+    pub(super) witness: Option<ItemSpec>,
+}
+
+impl Opening {
+    /// Opens it, whatever comes in between.
+    pub(super) async fn whatever_happens(self) -> Result<Opened, NotOpened> {
+        brought_to_an_end(self.open()).await
+    }
+
+    async fn open(self) -> Result<Opened, NotOpened> {
+        let Self { opener, profile, item, info, conform, from_ms, witness } = self;
+        if let Some(opened) = opener.open_prepared(&item, &profile, from_ms).await {
+            return Ok(opened);
+        }
+        let info = match info {
+            Some(info) => Ok(info),
+            None => opener.probe(&item).await,
+        };
+        let opened = match info {
+            Ok(info) => opener.open(item.clone(), info, &profile, from_ms, conform).await,
+            Err(why) => Err(why),
+        };
+        match opened {
+            Ok(opened) => Ok(opened),
+            Err(why) => Err(judged(&opener, &item, witness.as_ref(), why).await),
+        }
+    }
+}
+
+/// An opening that hangs or panics is one that failed: the next item is opened only after this one's word.
+async fn brought_to_an_end(
+    opening: impl Future<Output = Result<Opened, NotOpened>> + Send + 'static,
+) -> Result<Opened, NotOpened> {
+    let failed = |why: String| Err(NotOpened { why, failure: Failure::Item });
+    let mut work = JoinSet::new();
+    work.spawn(opening);
+    match timeout(LONGEST_OPENING, work.join_next()).await {
+        Ok(Some(Ok(opened))) => opened,
+        Ok(_) => failed("its opening broke off; that is an error of this program".to_owned()),
+        Err(_) => failed(format!("was not open within {} s", LONGEST_OPENING.as_secs())),
+    }
+}
+
+/// Whether the item is to blame, or the way to its bucket. Only asked after a failure. The item is asked about twice:
+/// a bucket may come back between two questions.
+async fn judged(opener: &Opener, item: &ItemSpec, witness: Option<&ItemSpec>, why: String) -> NotOpened {
+    let failure = match (&item.at, witness) {
+        _ if why == WAITS => Failure::Waits,
+        (MediaAt::Object { .. }, Some(other)) if opener.is_away(item).await => {
+            let alone = !opener.is_away(other).await && opener.is_away(item).await;
+            if alone { Failure::Alone } else { Failure::Away }
+        }
+        (MediaAt::Object { .. }, None) if opener.is_away(item).await => Failure::Away,
+        _ => Failure::Item,
+    };
+    NotOpened { why, failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_opening_that_panics_is_one_that_failed() {
+        let failed = brought_to_an_end(async { panic!("a parser met something new") }).await.unwrap_err();
+        assert!(failed.failure == Failure::Item && failed.why.contains("broke off"), "{failed:?}");
+        let refused = NotOpened { why: "is empty".to_owned(), failure: Failure::Item };
+        let said = brought_to_an_end(async {
+            Err(NotOpened { why: "is empty".to_owned(), failure: Failure::Item })
+        });
+        assert_eq!(said.await.unwrap_err(), refused);
+    }
+}
