@@ -319,3 +319,37 @@ fn a_way_that_is_too_slow_gives_the_slate_and_says_so() -> Result<()> {
     assert_eq!(recording.decode_errors, Vec::<String>::new(), "{}", context());
     Ok(())
 }
+
+#[test]
+fn a_list_that_is_played_once_waits_for_a_bucket_that_is_away() -> Result<()> {
+    let mut scene = Scene::set(4.0)?;
+    let (mut missed, next) = (None, next().clip.file);
+    scene.front.tell(move |r| {
+        if r.path.contains(next) {
+            missed.get_or_insert(r.at);
+        }
+        // From the first question about the next item on nothing is answered for a while.
+        let away = missed.is_some_and(|at| r.at.saturating_sub(at) < Duration::from_secs(12));
+        if away { Fault::Status(503) } else { Fault::None }
+    });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    let recording = scene.recording()?;
+    let context = || format!("{}\n{}", scene.front.table(), worker.tail());
+    let said = worker.events("item.failed");
+    assert_eq!(said.len(), 1, "it is said once\n{}", context());
+    assert!(!worker.events("fallback.started").is_empty(), "{}", context());
+    let seen: Vec<_> = runs(&recording).iter().map(|run| (run.item, run.pictures.len())).collect();
+    let items: Vec<_> = seen.iter().filter(|run| [10, 11].contains(&run.0)).collect();
+    assert_eq!(items, [&(10, 120), &(11, 60)], "{seen:?}\n{}", context());
+    Ok(())
+}
+
+#[test]
+fn one_object_that_is_never_answered_for_does_not_hold_a_list_for_ever() -> Result<()> {
+    let mut scene = Scene::set(4.0)?;
+    scene.front.tell(|r| if r.path.contains(FAULTY) { Fault::Status(503) } else { Fault::None });
+    let mut worker = scene.play(3600)?;
+    worker.wait_for_end(WHOLE)?;
+    scene.assert_left(&worker, "")
+}

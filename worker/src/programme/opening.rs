@@ -46,6 +46,8 @@ impl Opening {
 
     async fn open(self) -> Result<Opened, NotOpened> {
         let Self { opener, profile, item, info, conform, from_ms, witness } = self;
+        let misses = || opener.objects.as_ref().map_or(0, |objects| objects.misses());
+        let before = misses();
         if let Some(opened) = opener.open_prepared(&item, &profile, from_ms).await {
             return Ok(opened);
         }
@@ -59,7 +61,11 @@ impl Opening {
         };
         match opened {
             Ok(opened) => Ok(opened),
-            Err(why) => Err(judged(&opener, &item, witness.as_ref(), why).await),
+            Err(why) => {
+                let missed = misses() > before;
+                let failure = judged(&opener, &item, witness.as_ref(), missed, &why).await;
+                Err(NotOpened { why, failure })
+            }
         }
     }
 }
@@ -78,19 +84,25 @@ async fn brought_to_an_end(
     }
 }
 
-/// Whether the item is to blame, or the way to its bucket. Only asked after a failure. The item is asked about twice:
-/// a bucket may come back between two questions.
-async fn judged(opener: &Opener, item: &ItemSpec, witness: Option<&ItemSpec>, why: String) -> NotOpened {
-    let failure = match (&item.at, witness) {
-        _ if why == WAITS => Failure::Waits,
-        (MediaAt::Object { .. }, Some(other)) if opener.is_away(item).await => {
-            let alone = !opener.is_away(other).await && opener.is_away(item).await;
-            if alone { Failure::Alone } else { Failure::Away }
-        }
-        (MediaAt::Object { .. }, None) if opener.is_away(item).await => Failure::Away,
-        _ => Failure::Item,
-    };
-    NotOpened { why, failure }
+/// Whether the item is to blame, or the way to its bucket. Only asked after a failure; `missed` says that the bucket
+/// was out of reach meanwhile, which may be over. For the same reason the item is asked about again after another one.
+async fn judged(
+    opener: &Opener,
+    item: &ItemSpec,
+    witness: Option<&ItemSpec>,
+    missed: bool,
+    why: &str,
+) -> Failure {
+    if why == WAITS {
+        return Failure::Waits;
+    }
+    let is_object = matches!(item.at, MediaAt::Object { .. });
+    if !is_object || !(missed || opener.is_away(item).await) {
+        return Failure::Item;
+    }
+    let Some(other) = witness else { return Failure::Away };
+    let alone = !opener.is_away(other).await && opener.is_away(item).await;
+    if alone { Failure::Alone } else { Failure::Away }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use state::{atomic, prepared};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use storage::Storage;
 
@@ -140,6 +141,8 @@ pub struct Objects {
     links: LinkServer,
     /// What FFmpeg trusts, where the bucket is reached over TLS.
     trusted: Option<PathBuf>,
+    /// How often an object was asked for and the bucket could not be reached.
+    misses: AtomicU64,
 }
 
 impl Objects {
@@ -179,7 +182,14 @@ impl Objects {
             .map_err(|error| format!("the link server cannot listen: {error}"))?;
         let secure = !settings.endpoint.starts_with("http://");
         let trusted = if secure { trusted_by_ffmpeg(tls_ca_file, cache_dir).await? } else { None };
-        Ok(Some(Arc::new(Self { storage, settings, cache_dir: cache_dir.to_owned(), links, trusted })))
+        Ok(Some(Arc::new(Self {
+            storage,
+            settings,
+            cache_dir: cache_dir.to_owned(),
+            links,
+            trusted,
+            misses: AtomicU64::new(0),
+        })))
     }
 
     /// An object's bytes: its copy on this machine, or a link to it.
@@ -190,7 +200,10 @@ impl Objects {
         if let Some(copy) = copy_of(&self.cache_dir, &self.settings.bucket, item).await {
             return Ok(Input::File(copy));
         }
-        let now = self.storage.stat(&item.key).await.map_err(|error| error.to_string())?;
+        let now = self.storage.stat(&item.key).await.map_err(|error| {
+            self.misses.fetch_add(u64::from(error.is_worth_retrying()), Ordering::Relaxed);
+            error.to_string()
+        })?;
         if now.size == 0 {
             return Err("is empty (0 bytes)".to_owned());
         }
@@ -202,6 +215,11 @@ impl Objects {
             content: now.content,
             size: now.size,
         }))
+    }
+
+    /// How often the bucket could not be reached so far. It may be back when somebody asks why something failed.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
     }
 
     /// Whether the bucket cannot be reached now.
