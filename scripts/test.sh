@@ -31,17 +31,32 @@ step "shellcheck"
 shellcheck -x scripts/*.sh .ci/run
 step "build"
 build debug --workspace
-step "systemd"
-scripts/test_systemd.sh --from "$root_folder/target/debug"
-step "S3 server"
-scripts/need_s3s.sh >/dev/null
-step "browser packages"
-(cd tests/browser && npm ci --no-audit --no-fund --loglevel=error)
+step "systemd, and beside it what the tests need"
+# That test waits for most of its time. What is built meanwhile gives way to it, and replaces the programs in target/debug:
+# tests need some crates with other features.
+programs=$root_folder/target/systemd-programs
+mkdir -p "$programs"
+ln -f target/debug/stream-controller target/debug/stream-worker target/debug/streamctl "$programs/"
+build_for_tests() {
+  scripts/need_s3s.sh
+  (cd tests/browser && npm ci --no-audit --no-fund --loglevel=error)
+  cargo test --locked --workspace --exclude e2e --no-run
+  cargo test --locked -p e2e --no-run
+}
+export -f build_for_tests
+nice -n 19 bash -euo pipefail -c build_for_tests >target/for_tests.log 2>&1 &
+for_tests=$!
+kept_alive=0
+scripts/test_systemd.sh --from "$programs" || kept_alive=$?
+wait "$for_tests" || {
+  cat target/for_tests.log
+  die "what the tests need cannot be built"
+}
+[ "$kept_alive" = 0 ] || die "the test under systemd has failed"
 step "tests"
 # Each end-to-end test runs a channel of its own and waits for most of its time; more than three at a time would starve
 # them on two cores. The tests of the rooms go beside them; what those said follows when both have ended.
 export RUST_TEST_THREADS=3
-cargo test --locked --workspace --no-run
 RUST_TEST_THREADS=2 cargo test --locked --workspace --exclude e2e --no-fail-fast >target/rooms.log 2>&1 &
 rooms=$!
 failed=0

@@ -22,8 +22,10 @@ const TAIL_MS: i64 = 500;
 /// What is to be made, off the loop.
 #[derive(Debug)]
 pub enum Job {
-    /// The slate.
+    /// The slate, or one without the name where others are before it.
     Slate,
+    /// The slate with the name, which another stands in for.
+    NamedSlate,
     /// The reel of this video.
     Video(ItemSpec),
 }
@@ -45,6 +47,9 @@ impl Job {
                 let slate = Slate::load_or_make(&opener.tools, profile, name, &opener.cache_dir);
                 let slate = timeout(SLATE_DEADLINE, slate).await;
                 Made::Slate(slate.unwrap_or_else(|_| Err("the disk does not answer".to_owned())))
+            }
+            Self::NamedSlate => {
+                Made::Slate(Slate::make_with_name(&opener.tools, profile, name, &opener.cache_dir).await)
             }
             Self::Video(item) => {
                 let reel = Reel::load_or_make(opener, &item, profile).await;
@@ -108,7 +113,8 @@ impl Fallback {
     /// What is to be made now. Each job is handed out once; [`Self::made`] brings it back.
     pub fn job(&mut self, now: Instant) -> Option<Job> {
         if self.slate_due.take_if(|due| *due <= now).is_some() {
-            return Some(Job::Slate);
+            let stand_in = self.slate.as_ref().is_some_and(|slate| slate.is_nameless());
+            return Some(if stand_in { Job::NamedSlate } else { Job::Slate });
         }
         if self.making || self.video_due.take_if(|due| *due <= now).is_none() {
             return None;
@@ -120,7 +126,14 @@ impl Fallback {
     /// Takes in what was made. A video that cannot be had is returned with the reason, and tried again later.
     pub fn made(&mut self, made: Made, alive: &Alive, now: Instant) -> Option<(String, String)> {
         match made {
-            Made::Slate(Ok(slate)) => self.slate = Some(Arc::new(slate)),
+            Made::Slate(Ok(slate)) => {
+                self.slate_due = slate.is_nameless().then_some(now);
+                self.slate = Some(Arc::new(slate));
+            }
+            Made::Slate(Err(why)) if self.slate.is_some() => {
+                tracing::warn!(reason = %why, "the slate has no name");
+                self.slate_due = Some(now + retry::no_fallback(3));
+            }
             Made::Slate(Err(why)) => {
                 tracing::error!(reason = %why, "there is no slate; FFmpeg must be able to encode H.264 (libx264)");
                 self.slate_due = Some(now + retry::no_fallback(1));

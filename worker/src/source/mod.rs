@@ -24,3 +24,4 @@ pub mod reel;
 pub mod resume;
 pub mod slate;
 pub mod stream;
+mod turn;

@@ -1,17 +1,22 @@
 //! The slate: a calm picture with the channel's name in the channel's profile, made by FFmpeg once, kept in a file,
 //! played from memory.
+//!
+//! A machine whose channels all start at once would have an encoder for each of them. So those with a name are made one
+//! after the other, and who must wait is given the slate of the profile, which has no name and is made once for all.
 
 use super::buffer::{Buffer, SourceTag};
 use super::child::{self, Tools};
 use super::flv::Cutter;
 use super::lettering::Lettering;
 use super::recipe;
+use super::turn::Turn;
 use crate::media::Shape;
 use bytes::BytesMut;
 use state::profile::Profile;
 use state::{atomic, prepared};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// Length of the loop: two GOPs.
 const SECONDS: u32 = 4;
@@ -19,6 +24,12 @@ const SECONDS: u32 = 4;
 const LOW_MS: i64 = 1_000;
 const LOW_PICTURES: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The turn is waited for this long before a slate without a name will do.
+const HURRY: Duration = Duration::from_secs(1);
+/// The longest wait for the turn of one that is not needed now: a hundred channels that had 30 s each.
+const PATIENCE: Duration = Duration::from_secs(3000);
+/// The same at the lowest priority.
+const DEADLINE_ASIDE: Duration = Duration::from_secs(120);
 const MOST_BYTES: usize = 16 << 20;
 
 /// The pictures of one loop.
@@ -27,10 +38,12 @@ pub struct Slate {
     pictures: Vec<SourceTag>,
     length_ms: f64,
     shape: Shape,
+    nameless: bool,
 }
 
 impl Slate {
-    /// Reads the slate for this profile and name from `cache`, or has FFmpeg make it there.
+    /// Reads the slate for this profile and name from `cache`, or has FFmpeg make it there. Where others are before it,
+    /// the one of the profile, which [has no name](Self::is_nameless).
     ///
     /// # Errors
     /// Why there is no slate, in words.
@@ -40,34 +53,30 @@ impl Slate {
         name: &str,
         cache: &Path,
     ) -> Result<Slate, String> {
-        let path = path_of(profile, name, cache);
-        if let Ok(bytes) = tokio::fs::read(&path).await
-            && let Ok(slate) = Slate::parse(&bytes, profile)
-        {
-            return Ok(slate);
+        let maker = Maker { tools, profile, cache };
+        match maker.lettered(name, HURRY).await? {
+            Some(slate) => Ok(slate),
+            None => maker.nameless().await,
         }
-        let lettering = Lettering::new(name, profile, cache);
-        let lettered = match &lettering {
-            Ok(lettering) => draw(tools, profile, Some(lettering)).await,
-            Err(why) => Err(why.clone()),
-        };
-        let (bytes, path) = match lettered {
-            Ok(bytes) => (bytes, path),
-            Err(why) => {
-                tracing::warn!(reason = %why, "the channel's name cannot be drawn; the slate goes without it");
-                (draw(tools, profile, None).await?, path_of(profile, "", cache))
-            }
-        };
-        let slate = Slate::parse(&bytes, profile)?;
-        // A slate that cannot be kept is made again by the next run.
-        let folder = cache.to_owned();
-        let kept = tokio::task::spawn_blocking(move || {
-            atomic::private_folder(&folder).and_then(|()| atomic::replace(&path, &bytes))
-        });
-        if let Ok(Err(error)) = kept.await {
-            tracing::warn!(%error, "the slate cannot be kept in the cache");
-        }
-        Ok(slate)
+    }
+
+    /// The one with the name, however long others take before it. Gives way to everything else on this machine.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub async fn make_with_name(
+        tools: &Tools,
+        profile: &Profile,
+        name: &str,
+        cache: &Path,
+    ) -> Result<Slate, String> {
+        let made = Maker { tools, profile, cache }.lettered(name, PATIENCE).await?;
+        made.ok_or_else(|| "it was never its turn to be made".to_owned())
+    }
+
+    /// Whether it stands in for one with a name.
+    pub fn is_nameless(&self) -> bool {
+        self.nameless
     }
 
     /// The slate as a file that FFmpeg can read, made if need be.
@@ -100,13 +109,13 @@ impl Slate {
             return Err("FFmpeg made no slate".to_owned());
         }
         let length_ms = pictures.len() as f64 * profile.fps.frame_ms();
-        Ok(Slate { pictures, length_ms, shape })
+        Ok(Slate { pictures, length_ms, shape, nameless: false })
     }
 
     /// A slate of pictures that a test made.
     #[cfg(test)]
     pub fn of_pictures(pictures: Vec<SourceTag>, length_ms: f64, shape: Shape) -> Slate {
-        Slate { pictures, length_ms, shape }
+        Slate { pictures, length_ms, shape, nameless: false }
     }
 
     /// Size and rate of the pictures.
@@ -130,14 +139,92 @@ fn path_of(profile: &Profile, name: &str, cache: &Path) -> PathBuf {
     cache.join(format!("slate-{}.flv", prepared::name(name, "", profile)))
 }
 
-async fn draw(tools: &Tools, profile: &Profile, lettering: Option<&Lettering>) -> Result<Vec<u8>, String> {
-    let mut command = child::command(&tools.ffmpeg, &tools.secrets_free_environment());
-    if let Some(lettering) = lettering {
-        command.current_dir(lettering.folder());
+/// What a slate is made of, and where it is kept.
+struct Maker<'a> {
+    tools: &'a Tools,
+    profile: &'a Profile,
+    cache: &'a Path,
+}
+
+impl Maker<'_> {
+    /// The slate with a name. `None` when it is not its turn within `patience`.
+    async fn lettered(&self, name: &str, patience: Duration) -> Result<Option<Slate>, String> {
+        let path = path_of(self.profile, name, self.cache);
+        if let Some(slate) = self.load(&path).await {
+            return Ok(Some(slate));
+        }
+        let Some(_turn) = self.turn("slates.lock", patience).await else { return Ok(None) };
+        // Another channel may have the same name.
+        if let Some(slate) = self.load(&path).await {
+            return Ok(Some(slate));
+        }
+        let drawn = match Lettering::new(name, self.profile, self.cache) {
+            Ok(lettering) => self.draw(Some(&lettering), patience > HURRY).await,
+            Err(why) => Err(why),
+        };
+        match drawn {
+            Ok(bytes) => self.keep(bytes, path).await.map(Some),
+            Err(why) => {
+                tracing::warn!(reason = %why, "the channel's name cannot be drawn; the slate goes without it");
+                let slate = self.nameless().await?;
+                Ok(Some(Slate { nameless: false, ..slate }))
+            }
+        }
     }
-    command.args(recipe::slate_arguments(profile, SECONDS, lettering.map(Lettering::filter)));
-    let bytes = child::answer(command, DEADLINE, MOST_BYTES).await?;
-    Slate::parse(&bytes, profile).map(|_| bytes)
+
+    /// The slate without a name, one for all channels of the profile.
+    async fn nameless(&self) -> Result<Slate, String> {
+        let path = path_of(self.profile, "", self.cache);
+        let lock = format!("slate-{}.lock", prepared::name("", "", self.profile));
+        let _turn = self.turn(&lock, DEADLINE).await.ok_or("another worker takes too long to make it")?;
+        let slate = match self.load(&path).await {
+            Some(slate) => slate,
+            None => self.keep(self.draw(None, false).await?, path).await?,
+        };
+        Ok(Slate { nameless: true, ..slate })
+    }
+
+    /// `None` when it is not its turn within `patience`. Where no lock can be had nobody waits for others.
+    async fn turn(&self, lock: &str, patience: Duration) -> Option<Option<Turn>> {
+        let taken = timeout(patience, Turn::take(self.cache.join(lock))).await.ok()?;
+        Some(
+            taken
+                .inspect_err(
+                    |why| tracing::warn!(reason = %why, "the slate is made without waiting for others"),
+                )
+                .ok(),
+        )
+    }
+
+    async fn load(&self, path: &Path) -> Option<Slate> {
+        let bytes = tokio::fs::read(path).await.ok()?;
+        Slate::parse(&bytes, self.profile).ok()
+    }
+
+    async fn draw(&self, lettering: Option<&Lettering>, aside: bool) -> Result<Vec<u8>, String> {
+        let mut command = child::command(&self.tools.ffmpeg, &self.tools.secrets_free_environment());
+        if let Some(lettering) = lettering {
+            command.current_dir(lettering.folder());
+        }
+        if aside {
+            child::give_way(&mut command);
+        }
+        command.args(recipe::slate_arguments(self.profile, SECONDS, lettering.map(Lettering::filter)));
+        child::answer(command, if aside { DEADLINE_ASIDE } else { DEADLINE }, MOST_BYTES).await
+    }
+
+    /// Keeps what was drawn. A slate that cannot be kept is made again by the next run.
+    async fn keep(&self, bytes: Vec<u8>, path: PathBuf) -> Result<Slate, String> {
+        let slate = Slate::parse(&bytes, self.profile)?;
+        let folder = self.cache.to_owned();
+        let kept = tokio::task::spawn_blocking(move || {
+            atomic::private_folder(&folder).and_then(|()| atomic::replace(&path, &bytes))
+        });
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(%error, "the slate cannot be kept in the cache");
+        }
+        Ok(slate)
+    }
 }
 
 #[cfg(test)]
