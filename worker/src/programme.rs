@@ -182,10 +182,10 @@ impl Programme {
                 Err(why) => Err(judged(&opener, &item, why).await),
             }
         };
-        tokio::spawn(async move {
+        tokio::spawn(while_wanted(events.clone(), async move {
             let opened = brought_to_an_end(opening).await;
             let _ = events.send(Event::Opened(Box::new(opened))).await;
-        });
+        }));
     }
 
     /// Takes in what became of the item that was being opened; a failure is returned to be reported.
@@ -354,6 +354,14 @@ impl Programme {
     /// The profile of this run.
     pub fn profile(&self) -> &Profile {
         &self.profile
+    }
+}
+
+/// Work for the session that is given up when the session ends: nobody would take what comes of it.
+pub async fn while_wanted(events: mpsc::Sender<Event>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = events.closed() => {}
     }
 }
 
