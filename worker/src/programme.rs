@@ -137,10 +137,10 @@ impl Programme {
             item,
         };
         let events = self.events.clone();
-        tokio::spawn(async move {
+        tokio::spawn(while_wanted(events.clone(), async move {
             let opened = opening.whatever_happens().await;
             let _ = events.send(Event::Opened(Box::new(opened))).await;
-        });
+        }));
     }
 
     /// Another object of the list.
@@ -327,6 +327,14 @@ impl Programme {
     /// The profile of this run.
     pub fn profile(&self) -> &Profile {
         &self.profile
+    }
+}
+
+/// Work for the session that is given up when the session ends: nobody would take what comes of it.
+pub async fn while_wanted(events: mpsc::Sender<Event>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = events.closed() => {}
     }
 }
 

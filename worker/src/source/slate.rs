@@ -6,6 +6,7 @@
 
 use super::buffer::{Buffer, SourceTag};
 use super::child::{self, Tools};
+use super::disk;
 use super::flv::Cutter;
 use super::lettering::Lettering;
 use super::recipe;
@@ -90,9 +91,12 @@ impl Slate {
         cache: &Path,
     ) -> Result<PathBuf, String> {
         Slate::load_or_make(tools, profile, name, cache).await?;
-        let found =
-            [name, ""].map(|name| path_of(profile, name, cache)).into_iter().find(|path| path.exists());
-        found.ok_or_else(|| "the slate cannot be kept in the cache".to_owned())
+        for path in [name, ""].map(|name| path_of(profile, name, cache)) {
+            if disk::metadata(&path).await.is_ok() {
+                return Ok(path);
+            }
+        }
+        Err("the slate cannot be kept in the cache".to_owned())
     }
 
     fn parse(bytes: &[u8], profile: &Profile) -> Result<Slate, String> {
@@ -158,11 +162,7 @@ impl Maker<'_> {
         if let Some(slate) = self.load(&path).await {
             return Ok(Some(slate));
         }
-        let drawn = match Lettering::new(name, self.profile, self.cache) {
-            Ok(lettering) => self.draw(Some(&lettering), patience > HURRY).await,
-            Err(why) => Err(why),
-        };
-        match drawn {
+        match self.draw_name(name, patience > HURRY).await {
             Ok(bytes) => self.keep(bytes, path).await.map(Some),
             Err(why) => {
                 tracing::warn!(reason = %why, "the channel's name cannot be drawn; the slate goes without it");
@@ -186,7 +186,7 @@ impl Maker<'_> {
 
     /// `None` when it is not its turn within `patience`. Where no lock can be had nobody waits for others.
     async fn turn(&self, lock: &str, patience: Duration) -> Option<Option<Turn>> {
-        let taken = timeout(patience, Turn::take(self.cache.join(lock))).await.ok()?;
+        let taken = timeout(patience, Turn::take(&self.cache.join(lock))).await.ok()?;
         Some(
             taken
                 .inspect_err(
@@ -197,8 +197,18 @@ impl Maker<'_> {
     }
 
     async fn load(&self, path: &Path) -> Option<Slate> {
-        let bytes = tokio::fs::read(path).await.ok()?;
+        let file = path.to_owned();
+        let bytes = disk::soon(path, move || std::fs::read(file)).await.flatten().ok()?;
         Slate::parse(&bytes, self.profile).ok()
+    }
+
+    async fn draw_name(&self, name: &str, aside: bool) -> Result<Vec<u8>, String> {
+        let (name, profile, cache) = (name.to_owned(), self.profile.clone(), self.cache.to_owned());
+        let lettering = disk::soon(self.cache, move || Lettering::new(&name, &profile, &cache)).await;
+        let lettering = lettering.map_err(|error| error.to_string())??;
+        let drawn = self.draw(Some(&lettering), aside).await;
+        disk::let_go(lettering);
+        drawn
     }
 
     async fn draw(&self, lettering: Option<&Lettering>, aside: bool) -> Result<Vec<u8>, String> {
@@ -217,10 +227,10 @@ impl Maker<'_> {
     async fn keep(&self, bytes: Vec<u8>, path: PathBuf) -> Result<Slate, String> {
         let slate = Slate::parse(&bytes, self.profile)?;
         let folder = self.cache.to_owned();
-        let kept = tokio::task::spawn_blocking(move || {
+        let kept = disk::soon(self.cache, move || {
             atomic::private_folder(&folder).and_then(|()| atomic::replace(&path, &bytes))
         });
-        if let Ok(Err(error)) = kept.await {
+        if let Err(error) = kept.await.flatten() {
             tracing::warn!(%error, "the slate cannot be kept in the cache");
         }
         Ok(slate)

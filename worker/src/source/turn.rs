@@ -4,8 +4,9 @@
 use super::disk;
 use state::atomic;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -14,8 +15,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// The right to do something alone, for as long as it is kept.
 #[derive(Debug)]
-pub(super) struct Turn {
-    _lock: File,
+pub(super) struct Turn(Option<File>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        disk::let_go(self.0.take());
+    }
 }
 
 impl Turn {
@@ -23,23 +28,25 @@ impl Turn {
     ///
     /// # Errors
     /// Why the file cannot be locked, in words.
-    pub(super) async fn take(path: PathBuf) -> Result<Self, String> {
-        let place = path.display().to_string();
-        let lock = disk::ask(move || {
-            atomic::private_folder(path.parent().unwrap_or(&path))?;
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
-        });
-        let hangs = "the disk does not answer";
-        let mut lock = lock.await.ok_or(hangs)?.map_err(|error| format!("{place}: {error}"))?;
+    pub(super) async fn take(path: &Path) -> Result<Self, String> {
         loop {
-            let asked;
-            (asked, lock) = disk::ask(move || (lock.try_lock(), lock)).await.ok_or(hangs)?;
-            match asked {
-                Ok(()) => return Ok(Self { _lock: lock }),
-                Err(TryLockError::WouldBlock) => sleep(ASK_AGAIN).await,
-                Err(TryLockError::Error(error)) => return Err(format!("{place}: {error}")),
+            let lock = path.to_owned();
+            match disk::soon(path, move || try_lock(&lock)).await.flatten() {
+                Ok(Some(lock)) => return Ok(Self(Some(lock))),
+                Ok(None) => sleep(ASK_AGAIN).await,
+                Err(error) => return Err(format!("{}: {error}", path.display())),
             }
         }
+    }
+}
+
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    path.parent().map_or(Ok(()), atomic::private_folder)?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -52,10 +59,12 @@ mod tests {
     async fn one_has_it_and_the_next_when_that_one_is_done() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/x.lock");
-        let first = Turn::take(path.clone()).await.unwrap();
-        assert!(timeout(Duration::from_millis(400), Turn::take(path.clone())).await.is_err());
+        let first = Turn::take(&path).await.unwrap();
+        assert!(timeout(Duration::from_millis(400), Turn::take(&path)).await.is_err());
         drop(first);
-        timeout(Duration::from_secs(20), Turn::take(path)).await.unwrap().unwrap();
-        assert!(Turn::take("/dev/null/x.lock".into()).await.unwrap_err().starts_with("/dev/null/x.lock: "));
+        timeout(Duration::from_secs(20), Turn::take(&path)).await.unwrap().unwrap();
+        assert!(
+            Turn::take(Path::new("/dev/null/x.lock")).await.unwrap_err().starts_with("/dev/null/x.lock: ")
+        );
     }
 }
