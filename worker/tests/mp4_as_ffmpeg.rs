@@ -12,7 +12,7 @@ use std::process::Command;
 use storage::Storage;
 use stream_worker::source::child::Tools;
 use stream_worker::source::flv::{Cutter, Kind, RawTag};
-use stream_worker::source::mp4::{Ask, ObjectReader, Reader};
+use stream_worker::source::mp4::{Amount, Ask, ObjectReader, Reader};
 use stream_worker::source::object::Input;
 use stream_worker::source::probe::{MediaInfo, probe};
 use stream_worker::source::recipe::{Recipe, arguments};
@@ -39,6 +39,9 @@ const FILES: &[(&str, &str)] = &[
     ("audio-before", "-c:v libx264 -bf 0 -g 50 -c:a aac -af atrim=0:4.9,asetpts=PTS-STARTPTS"),
     ("chunky", "-c:v libx264 -bf 2 -g 50 -c:a aac -max_interleave_delta 0 -chunk_duration 2000000"),
 ];
+
+/// Read at once.
+const SOME: Amount = Amount { ms: 300, bytes: 64 * 1024 };
 
 fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mp4");
@@ -99,7 +102,7 @@ fn ask(info: &MediaInfo, from_ms: u64) -> Ask {
 fn natively(path: &Path, info: &MediaInfo, from_ms: u64) -> Vec<RawTag> {
     let mut reader = Reader::open(path, ask(info, from_ms)).unwrap_or_else(|why| panic!("{path:?}: {why}"));
     let mut tags = Vec::new();
-    while reader.read(64 * 1024, &mut tags).unwrap() {}
+    while reader.read(SOME, &mut tags).unwrap() {}
     tags
 }
 
@@ -194,7 +197,7 @@ async fn as_object(path: &Path, ask: Ask) -> Vec<RawTag> {
     let stream = Stream::new(storage, key, media.content, media.size);
     let mut reader = ObjectReader::open(stream, ask).await.unwrap();
     let mut tags = Vec::new();
-    while reader.read(64 * 1024, &mut tags).await.unwrap() {}
+    while reader.read(SOME, &mut tags).await.unwrap() {}
     tags
 }
 
@@ -287,7 +290,7 @@ async fn a_file_that_is_overwritten_while_it_is_read_is_left_and_not_shown_as_it
 fn to_the_end(reader: &mut Reader) -> (usize, String) {
     let mut tags = Vec::new();
     loop {
-        match reader.read(64 * 1024, &mut tags) {
+        match reader.read(SOME, &mut tags) {
             Ok(true) => {}
             Ok(false) => return (tags.len(), String::new()),
             Err(why) => return (tags.len(), why),
@@ -315,7 +318,7 @@ mod damaged {
         // A damaged table may name the same bytes over and over, so it is read for a while only.
         for _ in 0..200 {
             tags.clear();
-            let more = reader.read(64 * 1024, &mut tags);
+            let more = reader.read(SOME, &mut tags);
             sum += tags.len();
             if more != Ok(true) {
                 break;
