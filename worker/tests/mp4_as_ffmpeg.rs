@@ -10,8 +10,9 @@ use state::wire::Making;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use storage::Storage;
+use stream_worker::source::buffer::has_idr;
 use stream_worker::source::child::Tools;
-use stream_worker::source::flv::{Cutter, Kind, RawTag};
+use stream_worker::source::flv::{Cutter, Kind, NextIdr, RawTag};
 use stream_worker::source::mp4::{Amount, Ask, ObjectReader, Reader};
 use stream_worker::source::object::Input;
 use stream_worker::source::probe::{MediaInfo, probe};
@@ -59,7 +60,8 @@ fn ffmpeg(arguments: &[&str]) {
 fn make(name: &str, options: &str) -> PathBuf {
     let path = folder().join(format!("{name}.mp4"));
     if !path.exists() {
-        let part = folder().join(format!("{name}.part"));
+        // Tests that need the same file may make it at the same time.
+        let part = folder().join(format!("{name}-{:?}.part", std::thread::current().id()));
         let part = part.to_str().unwrap();
         let inputs = "-f lavfi -i testsrc2=s=320x180:r=25:d=5 -f lavfi -i sine=f=440:r=48000:d=5";
         let all = format!("{inputs} -preset ultrafast {options} -pix_fmt yuv420p -f mp4 {part}");
@@ -126,9 +128,23 @@ fn composition(tag: &RawTag) -> i64 {
     }
 }
 
+/// Every picture to enter at names the next one, which is not read yet, or says that there is none.
+fn assert_foreseen(tags: &[RawTag]) {
+    let pictures = || tags.iter().filter(|tag| tag.kind == Kind::Video && tag.body[1] == 1);
+    let next: Vec<Option<NextIdr>> = pictures().map(|tag| tag.next_idr).collect();
+    let last = pictures().last().unwrap().at_ms;
+    let mut after = NextIdr::None { last };
+    for (tag, next) in pictures().zip(next).collect::<Vec<_>>().into_iter().rev() {
+        let idr = tag.body[0] == 0x17 && has_idr(&tag.body[5..], 4);
+        assert_eq!(next, idr.then_some(after), "at {}", tag.at_ms);
+        after = if idr { NextIdr::At(tag.at_ms) } else { after };
+    }
+}
+
 async fn compare(path: &Path, from_ms: u64) {
     let (_, info) = info(path).await;
     let (theirs, ours) = (of_ffmpeg(path, &info, from_ms), natively(path, &info, from_ms));
+    assert_foreseen(&ours);
     for kind in [Kind::Video, Kind::Audio] {
         let ((their_headers, theirs), (our_headers, ours)) = (split(&theirs, kind), split(&ours, kind));
         assert_eq!(our_headers, their_headers, "{path:?} {kind:?}: headers");

@@ -235,13 +235,14 @@ impl Buffer {
         span(&self.video).max(span(&self.audio)) >= mark_ms
     }
 
-    /// What is left to be played, in hand or not, ms; `None` where nobody knows.
+    /// What is left to be played, ms: in hand when everything was read, in hand or not of a file that is read in order.
+    /// `None` where nobody knows, and while a child is at work: the next one is started after it, not beside it.
     pub fn left_ms(&self) -> Option<i64> {
         if self.end.is_some() {
             return Some(self.ahead_ms());
         }
         let at = self.video.front().map(|first| first.dts).or(self.reached.shown).unwrap_or(0);
-        self.pictures_end_ms.map(|end| (end - at).max(0))
+        self.pictures_end_ms.filter(|_| self.in_order).map(|end| (end - at).max(0))
     }
 
     /// How far it has been read.
