@@ -245,7 +245,14 @@ mod tests {
     #[test]
     fn enough_is_in_hand_however_slow_the_pictures_come() {
         let shape = Shape::Video { width: 16, height: 16, fps: 1.0, kbps: 0 };
-        let picture = |dts| SourceTag { dts, cts: 0, idr: dts == 0, body: BytesMut::new(), config: None };
+        let picture = |dts| SourceTag {
+            dts,
+            cts: 0,
+            idr: dts == 0,
+            next_idr: None,
+            body: BytesMut::new(),
+            config: None,
+        };
         let slate = Slate::of_pictures((0..4).map(|n| picture(n * 1000)).collect(), 4000.0, shape);
         let mut buffer = Buffer::new(shape, false);
         slate.top_up(&mut buffer);
