@@ -220,11 +220,10 @@ fn killed_within_gop(places_ms: &[u64], hls: bool) -> Result<()> {
     controller.go_off_air()?;
     for (n, into_ms) in places_ms.iter().enumerate() {
         let (lost, dark) = (lost_ms(&sink.recording(n + 1), &sink.recording(n + 2))?, dark_ms(&sink, n + 1)?);
-        println!(
-            "HLS {hls}, {into_ms} ms into a GOP: dark for {dark:.0} ms, {lost:.0} ms of the item left out"
-        );
-        assert!(-lost <= GOP_MS as f64 + LATE_MS, "more than a GOP is seen again: {lost} ms");
-        assert!(lost <= dark, "{lost} ms are lost in an outage of {dark} ms");
+        let seen =
+            format!("HLS {hls}, {into_ms} ms into a GOP: {lost:.0} ms left out, dark for {dark:.0} ms");
+        assert!(-lost <= GOP_MS as f64 + LATE_MS, "more than a GOP is seen again: {seen}");
+        assert!(lost <= dark, "more is lost than the outage took: {seen}");
     }
     Ok(())
 }
