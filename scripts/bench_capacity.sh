@@ -1,84 +1,12 @@
-#!/usr/bin/env bash
-# Measures what many channels cost together, beside bare FFmpeg loops in the same window. Called by bench.sh.
-set -euo pipefail
-# shellcheck source=scripts/needs.sh
-. "$(dirname "$0")/needs.sh"
-cd "$root_folder"
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034  # What is not assigned here is in bench.sh and bench_common.sh.
+# What many channels cost together, beside bare FFmpeg loops in the same window. Sourced by bench.sh.
 
-usage() {
-  cat >&2 <<'TEXT'
-usage: scripts/bench_capacity.sh [--channels N] [--seconds N] [--no-page]
-
-1, 20 and N channels of one controller, one worker each, send a 720p 3 Mbit/s file to nginx-rtmp, beside as many bare
-loops `ffmpeg -re -stream_loop -1 -c copy` as fit. One channel more, the witness, plays short items to a sink that
-records, for the gaps at boundaries.
-
-  --channels N   the largest number of channels (default 100)
-  --seconds N    length of each measured window (default 60, at least 5)
-  --no-page      leave docs/CAPACITY.md as it is
-
-Prints tables with what is to be reached and exits 1 where that is missed.
-TEXT
+need_for_capacity() {
+  need_packages curl jq nginx libnginx-mod-rtmp
+  need_ffmpeg
 }
 
-most=100 seconds=60 page=docs/CAPACITY.md
-while [ $# -gt 0 ]; do
-  case $1 in
-    --channels)
-      most=${2:-}
-      [[ $most =~ ^[0-9]+$ && $most -ge 1 && $most -le 500 ]] || die "--channels needs a number from 1 to 500"
-      shift
-      ;;
-    --seconds)
-      seconds=${2:-}
-      [[ $seconds =~ ^[0-9]+$ && $seconds -ge 5 ]] || die "--seconds needs a number of at least 5"
-      shift
-      ;;
-    --no-page) page=/dev/null ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *) die "unknown argument $1; see --help" ;;
-  esac
-  shift
-done
-
-need_packages curl jq nginx libnginx-mod-rtmp
-need_ffmpeg
-need_rust
-build release -p stream-controller -p stream-worker -p e2e --bin stream-controller --bin stream-worker --bin rtmp-sink
-
-bin=$root_folder/target/release
-work=$root_folder/target/bench/capacity
-media=$root_folder/target/bench/media
-mkdir -p "$media/loop" "$media/short"
-rm -rf "$work"
-mkdir -p "$work"
-# nginx's own worker may be another user.
-chmod 755 "$work"
-
-noisy_clip() { # NAME SECONDS B_FRAMES
-  [ -s "$media/$1" ] && return
-  step "making $1"
-  ffmpeg -v error -nostdin -y -f lavfi -i "testsrc2=s=1280x720:r=30:d=$2,noise=alls=12:allf=t" \
-    -f lavfi -i "sine=f=440:r=48000:d=$2" -c:v libx264 -preset ultrafast -tune fastdecode -pix_fmt yuv420p -bf "$3" \
-    -b:v 3000k -minrate 3000k -maxrate 3000k -bufsize 6000k -g 60 -keyint_min 60 -sc_threshold 0 \
-    -c:a aac -ac 2 -b:a 128k -movflags +faststart -f mp4 "$media/.part" && mv "$media/.part" "$media/$1"
-}
-# Shorter than the time before the window, so that every channel has been over a boundary.
-noisy_clip loop/30s.mp4 30 2
-noisy_clip short/1.mp4 5 0
-noisy_clip short/2.mp4 5 2
-noisy_clip short/3.mp4 4 0
-
-pids=()
-end_from() { # FIRST: ends what was started after that many others, the newest first
-  local i
-  for ((i = ${#pids[@]} - 1; i >= $1; i--)); do kill -TERM "${pids[i]}" 2>/dev/null || true; done
-  for ((i = ${#pids[@]} - 1; i >= $1; i--)); do wait "${pids[i]}" 2>/dev/null || true; done
-  pids=("${pids[@]:0:$1}")
-}
 # Workers outlive their controller on purpose, so they are told to stop one by one.
 workers=()
 end_workers() {
@@ -90,14 +18,13 @@ end_workers() {
 }
 finish() {
   trap - EXIT
-  end_from 1
+  end_from 2
   end_workers
   end_from 0
 }
-trap finish EXIT
-trap 'exit 130' INT TERM
 
-start_receivers() {
+# start_nginx: sets `rtmp`, with an application for each channel and one for the bare loops.
+start_nginx() {
   local port n
   port=$(free_port 21935)
   rtmp=127.0.0.1:$port
@@ -106,16 +33,13 @@ start_receivers() {
       "$work" "$work"
     printf 'worker_processes 1;\nevents { worker_connections 2048; }\nrtmp { access_log off; server {\n'
     printf 'listen %s; chunk_size 4096;\napplication bare { live on; record off; }\n' "$rtmp"
-    for ((n = 1; n <= most; n++)); do printf 'application c%s { live on; record off; }\n' "$n"; done
+    for ((n = 1; n <= channels; n++)); do printf 'application c%s { live on; record off; }\n' "$n"; done
     printf '} }\n'
   } >"$work/nginx.conf"
   "$(command -v nginx || echo /usr/sbin/nginx)" -e "$work/nginx.log" -c "$work/nginx.conf" &
   pids+=($!)
-  "$bin/rtmp-sink" --listen 127.0.0.1:0 --record "$work/sink" >"$work/sink.log" 2>&1 &
-  pids+=($!)
-  listening() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && grep -q '127.0.0.1:' "$work/sink.log"; }
-  wait_for 10 listening || die "nginx or the sink did not start; see $work"
-  sink=$(grep -o '127.0.0.1:[0-9]*' "$work/sink.log" | head -n 1)
+  listening() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
+  wait_for 10 listening || die "nginx did not start; see $work/nginx.log"
 }
 
 # channel FOLDER ID URL KEY...: a channel that is wanted on the air, as the controller keeps it.
@@ -159,49 +83,12 @@ find_workers() {
     esac
   done
 }
-# All of these take process ids and give one sum.
-of_tasks() { # FILE PID...: that file of every thread
-  local file=$1 pid files=()
-  shift
-  for pid in "$@"; do files+=("/proc/$pid/task/"*"/$file"); done
-  cat "${files[@]}" 2>/dev/null || true
-}
-children_of() { of_tasks children "$@"; }
-own_ns() { of_tasks schedstat "$@" | awk '{sum += $1} END {printf "%.0f\n", sum}'; }
-# With living children, and those it has waited for (in ticks).
-cpu_ns() {
-  local pid waited living
-  # shellcheck disable=SC2016 # They are awk's.
-  waited=$(for pid in "$@"; do printf '/proc/%s/stat\n' "$pid"; done | xargs awk '{sum += $16 + $17} END {printf "%.0f\n", sum}')
-  # shellcheck disable=SC2046 # One word for each child is wanted.
-  living=$(own_ns "$@" $(children_of "$@"))
-  printf '%s\n' $((waited * 1000000000 / $(getconf CLK_TCK) + living))
-}
-wakes() { of_tasks status "$@" | awk '/^voluntary/ {sum += $2} END {printf "%.0f\n", sum}'; }
-pss_kib() {
-  local pid files=()
-  for pid in "$@"; do files+=("/proc/$pid/smaps_rollup"); done
-  cat "${files[@]}" 2>/dev/null | awk '/^Pss:/ {sum += $2} END {printf "%.0f\n", sum}'
-}
-calc() { awk "BEGIN {printf \"$1\", $2}"; }
-
 # A bare loop takes up to 1 % of a core and 40 MB; it must not take what the channels need.
 fitting() {
   local by_memory by_cores
   by_memory=$(awk '/^MemAvailable:/ {print int($2 / 2 / 40960)}' /proc/meminfo)
   by_cores=$(($(nproc) * 50))
   printf '%s\n' "$1" "$by_memory" "$by_cores" | sort -n | head -n 1
-}
-
-missed=0 lines=()
-row() { # WHAT VALUE LIMIT
-  local verdict=ok
-  if awk -v a="$2" -v b="$3" 'BEGIN {exit !(a > b)}'; then
-    verdict=MISSED
-    missed=1
-  fi
-  printf '%-62s %10s   reach <= %-6s %s\n' "$1" "$2" "$3" "$verdict"
-  lines+=("| $1 | $2 | $3 | $verdict |")
 }
 
 late_p99() { # CHANNEL...: the latest of them, from what their workers said at their end
@@ -212,8 +99,8 @@ late_p99() { # CHANNEL...: the latest of them, from what their workers said at t
   done | sort -n | tail -n 1
 }
 
-# measure N: N channels and the bare loops that fit, in one window.
-measure() {
+# measure_stage N: N channels and the bare loops that fit, in one window.
+measure_stage() {
   local n=$1 k first=${#pids[@]} bare=() from window
   step "$n channels for $seconds s"
   start_channels "$n"
@@ -268,35 +155,28 @@ measure() {
     row "CPU of all workers, % of a core per 100 channels" "$(calc %.1f "$all * 100 / $n")" 35
     row "PSS of all workers, MB per 100 channels" "$(calc %.0f "$mb * 100")" 250
   fi
-  boundaries "$n"
+  boundaries "witness of $n"
 }
 
-# The widest step between pictures in order of presentation, and between audio frames, in the witness's recording.
-boundaries() {
-  local recording figures audio_step pictures video_step back
-  recording=$(find "$work/sink" -name '*.flv' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
-  figures=$(ffprobe -v fatal -show_entries packet=codec_type,pts,dts -of csv=p=0 "$recording" | awk -F, '
-    $1 == "audio" { if (n++) { s = $3 - last; if (s <= 0) back++; if (s > audio) audio = s } last = $3 }
-    $1 == "video" { if (v++ && $3 <= dts) back++; dts = $3; print $2 > "/dev/stderr" }
-    END { printf "%d %d %d\n", back, audio, v }' 2>"$work/pts")
-  read -r back audio_step pictures <<<"$figures"
-  # Where it was stopped, pictures that are decoded last and shown before others are missing.
-  video_step=$(sort -n "$work/pts" | head -n -4 | awk 'NR > 1 && $1 - last > widest {widest = $1 - last} {last = $1} END {print widest}')
-  row "witness of $1: DTS that do not grow, in $pictures pictures" "$back" 0
-  row "witness of $1: extra gap between pictures, ms" "$((video_step - 33))" 20
-  row "witness of $1: step between audio frames, ms" "$audio_step" 24
+measure_capacity() {
+  local n stages=(1) page=docs/CAPACITY.md
+  work=$work/capacity
+  rm -rf "$work"
+  mkdir -p "$work"
+  # nginx's own worker may be another user.
+  chmod 755 "$work"
+  # Shorter than the time before the window, so that every channel has been over a boundary.
+  noisy_clip loop/30s.mp4 30 2
+  short_clips
+  start_sink
+  start_nginx
+  if [ "$channels" -gt 20 ]; then stages+=(20); fi
+  if [ "$channels" -gt 1 ]; then stages+=("$channels"); fi
+  for n in "${stages[@]}"; do measure_stage "$n"; done
+  if [ -z "$no_page" ]; then write_page >"$page"; fi
 }
 
-machine="$(nproc) cores, $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $((memory_kib / 1048576)) GiB; \
-Linux $(uname -r), FFmpeg $(ffmpeg -version | awk 'NR == 1 {print $3}'); load average at the start $(cut -d' ' -f1 /proc/loadavg)"
-printf '\n%s\n' "$machine"
-start_receivers
-stages=(1)
-if [ "$most" -gt 20 ]; then stages+=(20); fi
-if [ "$most" -gt 1 ]; then stages+=("$most"); fi
-for n in "${stages[@]}"; do measure "$n"; done
-
-{
+write_page() {
   cat <<'TEXT'
 # Capacity
 
@@ -312,5 +192,4 @@ meant, because tags wait for company. The witness is one channel more, whose ite
 TEXT
   printf '**Machine.** %s.\n' "$machine"
   printf '%s\n' "${lines[@]}"
-} >"$page"
-exit $missed
+}

@@ -1,6 +1,11 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154,SC2034  # What is not assigned here is in bench.sh.
+# shellcheck disable=SC2154,SC2034  # What is not assigned here is in bench.sh and bench_common.sh.
 # Many channels at once beside as many bare loops. Sourced by bench.sh.
+
+need_for_channels() {
+  need_packages curl jq
+  need_ffmpeg
+}
 
 # write_channels COUNT: a state folder that knows channels c1, c2 and so on, as a controller would have written it.
 write_channels() {
@@ -16,28 +21,22 @@ write_channels() {
   done
 }
 
-status_of() { ask "$api/streams/status?channel=$1"; }
-
 start_them() { # COUNT
-  local number body
+  local number
   for ((number = 1; number <= $1; number++)); do
-    body=$(jq -nc --arg channel "c$number" --arg url "rtmp://$sink/live" \
-      '{channel: $channel, hls: {enabled: false}, destinations: [{id: "sink", platform: "custom", url: $url,
-        stream_key: $channel}]}')
-    ask -X POST -H 'Content-Type: application/json' -d "$body" "$api/streams/start" >/dev/null
+    post /streams/start "$(wanted "c$number" false | jq -c --arg channel "c$number" '.channel = $channel')"
   done
   for ((number = 1; number <= $1; number++)); do
-    one_live() { [ "$(status_of "c$number" | jq -r '.destinations[0].state')" = live ]; }
-    wait_for 60 one_live || die "channel c$number is not accepted"
-    # Making the slate costs once what a channel costs in minutes.
-    one_protected() { [ "$(status_of "c$number" | jq .protected)" = true ]; }
-    wait_for 300 one_protected || die "channel c$number has no slate"
-    root[c$number]=$(status_of "c$number" | jq .run.pid)
+    on_the_air "c$number"
+    root[c$number]=$worker
   done
 }
 
 measure_channels() {
-  local number pid name ours=() bare=() own=0 theirs=0 pss most=0 most_of_source=0 lost=0
+  local number pid name ours=() bare=() own=0 theirs=0 most=0 most_of_source=0 lost=0
+  long_clip
+  start_sink
+  step "measuring for $seconds s: $channels channels, $channels bare loops"
   prepare_state() { write_channels "$channels"; }
   start_controller channels STORAGE_LOCAL_DIR="$media/long"
   start_them "$channels"
@@ -49,20 +48,14 @@ measure_channels() {
   watch "${ours[@]}" "${bare[@]}" >"$work/channels.log"
   for name in "${ours[@]}"; do
     own=$(sum_of "$own" "${cpu[$name]}")
-    pss=$(pss_kib "${root[$name]}")
-    [ "$pss" -gt "$most" ] && most=$pss
-    for pid in $(children_of "${root[$name]}"); do
-      pss=$(pss_kib "$pid")
-      [ "$pss" -gt "$most_of_source" ] && most_of_source=$pss
-    done
-    lost=$((lost + $(status_of "$name" | jq '.destinations[0] | .dropped + .reconnects')))
+    most=$(most_of "$most" "$(pss_kib "${root[$name]}")")
+    for pid in $(children_of "${root[$name]}"); do most_of_source=$(most_of "$most_of_source" "$(pss_kib "$pid")"); done
+    lost=$((lost + $(status "$name" | jq '.destinations[0] | .dropped + .reconnects')))
   done
   for name in "${bare[@]}"; do theirs=$(sum_of "$theirs" "${cpu[$name]}"); done
   printf '%s channels: %s %% of a core, bare loops: %s %%; largest source %s KiB PSS\n' "$channels" "$own" "$theirs" \
     "$most_of_source"
   row "CPU of $channels channels beside as many bare loops" "$(ratio "$own" "$theirs")" 0.85
-  row "PSS of the largest worker and the largest source in MB" \
-    "$(awk -v k=$((most + most_of_source)) 'BEGIN {printf "%.1f", k * 1024 / 1e6}')" 25
+  row "PSS of the largest worker and the largest source in MB" "$(megabytes $((most + most_of_source)))" 25
   row "what was dropped, and connections that were lost" "$lost" 0
-  end_all_but_the_sink
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use e2e::analysis::{Limits, judge_loop};
+use e2e::media::{Clip, WITH_B};
 use e2e::recording::Recording;
 use e2e::rig::controller::{Controller, Plan, SOON};
 use e2e::rig::nginx::Nginx;
@@ -9,9 +10,10 @@ use e2e::rig::program::wait_for;
 use e2e::rig::sink::Sink;
 use e2e::rig::wanted::{destination, is_live, plays, start};
 use e2e::runs::runs;
+use e2e::sink::Arrival;
 use e2e::{rig::process, zoo};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 const ROUND: Duration = Duration::from_secs(40);
@@ -164,6 +166,77 @@ fn a_killed_worker_is_back_where_it_was() -> Result<()> {
     // Two seconds on a machine that has nothing else to do.
     assert!(gap < 10_000, "{gap} ms");
     Ok(())
+}
+
+/// One GOP of the clip, ms.
+const GOP_MS: u64 = 2_000;
+/// How late a busy machine may be, ms.
+const LATE_MS: f64 = 400.0;
+
+/// Kills the worker when about so much of a GOP has been sent, ms; which GOP does not matter.
+fn kill_within_gop(controller: &Controller, into_ms: u64) -> Result<()> {
+    let position = |status: &Value| status["item"]["position_ms"].as_u64().unwrap_or(0);
+    let known = controller.wait_until("the third GOP", ROUND, |s| position(s) > 2 * GOP_MS)?;
+    // Just told, so that it is known what is sent by the clock.
+    let status = controller.wait_until("a heartbeat", SOON, |s| position(s) != position(&known))?;
+    let left_ms = (into_ms + GOP_MS - position(&status) % GOP_MS) % GOP_MS;
+    std::thread::sleep(Duration::from_millis(left_ms));
+    kill(pid(&status), Signal::KILL);
+    Ok(())
+}
+
+/// Time between the last picture of a publish and the first one of the next, ms.
+fn dark_ms(sink: &Sink, publish: usize) -> Result<f64> {
+    let events = sink.events()?;
+    let began = |n: usize| events.iter().filter(|e| e["event"] == "publish").nth(n - 1)?["at_ms"].as_u64();
+    let at = |n: usize, arrival: Option<&Arrival>| Some(began(n)? + arrival?.at_ms);
+    let pictures = |n| -> Result<Vec<Arrival>> {
+        Ok(sink.arrivals(n)?.into_iter().filter(|arrival| arrival.video).collect())
+    };
+    let last = at(publish, pictures(publish)?.last()).context("a picture before")?;
+    let first = at(publish + 1, pictures(publish + 1)?.first()).context("a picture after")?;
+    Ok(first as f64 - last as f64)
+}
+
+/// Kills the worker of a channel with one long item at each of these places of a GOP. It goes on with the IDR picture
+/// at or before the place that it had reached: at most one GOP is seen again, and no more is lost than the time without
+/// a picture.
+fn killed_within_gop(places_ms: &[u64], hls: bool) -> Result<()> {
+    let sink = Sink::start()?;
+    let plan = Plan::new()?;
+    let clip = Clip { size: (320, 180), video: WITH_B, ..Clip::plain("long.mp4", 60) };
+    clip.lasting(40.0).put_into(&plan.media())?;
+    let controller = plan.start()?;
+    let mut body = start(&[destination("one", &sink.url(), "one-key")]);
+    body["hls"] = json!({"enabled": hls});
+    body["restart"] = json!({"auto": true, "max_attempts": null, "delays_s": [0]});
+    controller.go_on_air(&body)?;
+    for (before, into_ms) in places_ms.iter().enumerate() {
+        sink.wait_for("first_idr", before + 1, SOON)?;
+        kill_within_gop(&controller, *into_ms)?;
+    }
+    sink.wait_for("first_idr", places_ms.len() + 1, SOON)?;
+    controller.wait_until("media are acknowledged", SOON, |s| is_live(s, "one"))?;
+    controller.go_off_air()?;
+    for (n, into_ms) in places_ms.iter().enumerate() {
+        let (lost, dark) = (lost_ms(&sink.recording(n + 1), &sink.recording(n + 2))?, dark_ms(&sink, n + 1)?);
+        let seen =
+            format!("HLS {hls}, {into_ms} ms into a GOP: {lost:.0} ms left out, dark for {dark:.0} ms");
+        assert!(-lost <= GOP_MS as f64 + LATE_MS, "more than a GOP is seen again: {seen}");
+        assert!(lost <= dark, "more is lost than the outage took: {seen}");
+    }
+    Ok(())
+}
+
+// The heartbeat before a place early in the GOP is from the GOP before: going on from there would show both again.
+#[test]
+fn a_killed_worker_costs_at_most_a_gop() -> Result<()> {
+    killed_within_gop(&[600, 1_800, 1_200], false)
+}
+
+#[test]
+fn a_killed_worker_costs_at_most_a_gop_with_hls_too() -> Result<()> {
+    killed_within_gop(&[100, 600, 1_500], true)
 }
 
 fn now_ms() -> u64 {

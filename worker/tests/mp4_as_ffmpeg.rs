@@ -193,6 +193,15 @@ async fn a_file_is_entered_at_the_same_picture() {
     }
 }
 
+#[tokio::test]
+async fn a_file_is_entered_at_a_picture_that_is_larger_than_what_is_looked_at() {
+    let path = make("huge", "-vf scale=640:-2,noise=alls=90:allf=t -c:v libx264 -qp 8 -bf 0 -g 25 -an");
+    let (_, info) = info(&path).await;
+    let tags = natively(&path, &info, 3_700);
+    assert!(split(&tags, Kind::Video).1[0].body.len() > 64 * 1024, "its IDR pictures are small");
+    compare(&path, 3_700).await;
+}
+
 /// The folder as a bucket: it goes the same way, through the storage room.
 async fn as_object(path: &Path, ask: Ask) -> Vec<RawTag> {
     let settings = StorageSettings {

@@ -171,6 +171,7 @@ impl Supervisor {
         let line =
             channel.log.last_line().map(|line| state::mask::line(&line, &self.briefing.secrets(&wish)));
         let words = exit_words(code, line);
+        channel.keep_position(now);
         let beat = channel.beat.take();
         channel.gone(code, words.clone(), now);
         let finished = last.as_ref().map_or(code == Some(0), |last| last.finished) && !wish.looped;

@@ -13,6 +13,7 @@ mod handle;
 mod handover;
 pub(crate) mod journal;
 mod orders;
+mod position;
 pub mod process;
 mod program;
 #[cfg(test)]

@@ -24,15 +24,20 @@ pub fn nal_units(mut bytes: &[u8], length_size: usize) -> impl Iterator<Item = &
 
 /// Type of the first slice in what a picture begins with, in AVCC form with lengths of four bytes (ITU-T H.264, table
 /// 7-1); `None` where it does not reach that far.
-pub fn first_slice(mut picture: &[u8]) -> Option<u8> {
-    loop {
-        let (length, rest) = picture.split_first_chunk()?;
-        let kind = rest.first()? & 0x1F;
-        if (1..=5).contains(&kind) {
-            return Some(kind);
-        }
-        picture = rest.get(u32::from_be_bytes(*length) as usize..).filter(|_| *length != [0; 4])?;
-    }
+pub fn first_slice(picture: &[u8]) -> Option<u8> {
+    nal_types(picture, 4).find(|kind| (1..=5).contains(kind))
+}
+
+/// Types of the NAL units in AVCC form. Of the last one its first byte is enough: pictures are large, and what they are
+/// is said at their beginning.
+pub fn nal_types(mut bytes: &[u8], length_size: usize) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_at_checked(length_size)?;
+        let length = length.iter().fold(0usize, |n, &byte| n << 8 | usize::from(byte));
+        let first = *rest.first().filter(|_| length > 0)?;
+        bytes = rest.get(length..).unwrap_or_default();
+        Some(first & 0x1F)
+    })
 }
 
 /// The FLV sequence header for a picture that brings parameter sets of its own; `None` where it brings none, or none
@@ -98,6 +103,17 @@ mod tests {
         assert_eq!(header_for(&access_unit(&[&SEQUENCE, &[0x65, 0x88]]), 4, &empty), None, "half of them");
     }
 
+    #[test]
+    fn a_picture_that_is_cut_says_what_it_is() {
+        let slice = [&[0x65][..], &[0x88; 100]].concat();
+        let unit = access_unit(&[&[0x06, 5, 1, 0x80], &SEQUENCE, &PICTURE, &slice]);
+        let types = |length: usize| nal_types(&unit[..length], 4).collect::<Vec<_>>();
+        assert_eq!(types(unit.len()), [6, 7, 8, 5]);
+        assert_eq!(types(unit.len() - 100), [6, 7, 8, 5], "the first byte of the slice is there");
+        assert_eq!(types(unit.len() - 101), [6, 7, 8]);
+        assert_eq!(nal_types(&[0, 0, 0, 0, 0x65], 4).next(), None, "an empty unit is none");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(
@@ -106,6 +122,7 @@ mod tests {
             present in prop::collection::vec(any::<u8>(), 0..40),
         ) {
             let _ = header_for(&bytes, size, &present);
+            prop_assert!(nal_types(&bytes, size).count() <= bytes.len());
             prop_assert!(nal_units(&bytes, size).map(<[u8]>::len).sum::<usize>() <= bytes.len());
         }
     }

@@ -5,9 +5,9 @@ use super::burst::Amount;
 use super::place::{Held, Place};
 use super::samples::{Cursor, Sample};
 use super::track::{self, Handler, Track};
-use crate::source::buffer::{TIME_SHIFT_MS, has_idr};
+use crate::source::buffer::TIME_SHIFT_MS;
 use crate::source::flv::{Kind as TagKind, RawTag};
-use crate::source::parameters::nal_units;
+use crate::source::parameters::{nal_types, nal_units};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -25,6 +25,8 @@ const MOST_DAMAGED: u32 = 12;
 const MAX_MOOV_OF_OBJECT: u64 = 16 << 20;
 /// Looked at of a picture to see what it is, bytes.
 const LOOK: u32 = 64 * 1024;
+/// NAL unit type of an IDR slice (ITU-T H.264, table 7-1).
+const IDR: u8 = 5;
 /// Boxes at the top of a file that are looked at.
 const MOST_AT_TOP: usize = 256;
 /// IDR pictures before a place that are tried, newest first.
@@ -186,7 +188,8 @@ impl Reader {
         for candidate in found {
             let sample = candidate.1;
             let bytes = self.place.whole(sample.offset, sample.size.min(LOOK) as usize)?;
-            if has_idr(&bytes, 4) {
+            // Most are larger than what is looked at.
+            if nal_types(&bytes, 4).any(|kind| kind == IDR) {
                 return Ok(Some(candidate));
             }
         }
