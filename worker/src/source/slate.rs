@@ -6,6 +6,7 @@
 
 use super::buffer::{Buffer, SourceTag};
 use super::child::{self, Tools};
+use super::disk;
 use super::flv::Cutter;
 use super::lettering::Lettering;
 use super::recipe;
@@ -90,9 +91,10 @@ impl Slate {
         cache: &Path,
     ) -> Result<PathBuf, String> {
         Slate::load_or_make(tools, profile, name, cache).await?;
-        let found =
-            [name, ""].map(|name| path_of(profile, name, cache)).into_iter().find(|path| path.exists());
-        found.ok_or_else(|| "the slate cannot be kept in the cache".to_owned())
+        let paths = [name, ""].map(|name| path_of(profile, name, cache));
+        let about = paths[0].clone();
+        let found = disk::soon(&about, move || paths.into_iter().find(|path| path.exists())).await;
+        found.ok().flatten().ok_or_else(|| "the slate cannot be kept in the cache".to_owned())
     }
 
     fn parse(bytes: &[u8], profile: &Profile) -> Result<Slate, String> {
@@ -158,7 +160,7 @@ impl Maker<'_> {
         if let Some(slate) = self.load(&path).await {
             return Ok(Some(slate));
         }
-        let drawn = match Lettering::new(name, self.profile, self.cache) {
+        let drawn = match Lettering::new(name, self.profile, self.cache).await {
             Ok(lettering) => self.draw(Some(&lettering), patience > HURRY).await,
             Err(why) => Err(why),
         };
@@ -197,7 +199,8 @@ impl Maker<'_> {
     }
 
     async fn load(&self, path: &Path) -> Option<Slate> {
-        let bytes = tokio::fs::read(path).await.ok()?;
+        let file = path.to_owned();
+        let bytes = disk::soon(path, move || std::fs::read(file)).await.flatten().ok()?;
         Slate::parse(&bytes, self.profile).ok()
     }
 
@@ -213,14 +216,14 @@ impl Maker<'_> {
         child::answer(command, if aside { DEADLINE_ASIDE } else { DEADLINE }, MOST_BYTES).await
     }
 
-    /// Keeps what was drawn. A slate that cannot be kept is made again by the next run.
+    /// Keeps what was drawn. A slate that cannot be kept is made again by the next run; a slow disk may finish later.
     async fn keep(&self, bytes: Vec<u8>, path: PathBuf) -> Result<Slate, String> {
         let slate = Slate::parse(&bytes, self.profile)?;
-        let folder = self.cache.to_owned();
-        let kept = tokio::task::spawn_blocking(move || {
-            atomic::private_folder(&folder).and_then(|()| atomic::replace(&path, &bytes))
+        let (folder, file) = (self.cache.to_owned(), path.clone());
+        let kept = disk::soon(&path, move || {
+            atomic::private_folder(&folder).and_then(|()| atomic::replace(&file, &bytes))
         });
-        if let Ok(Err(error)) = kept.await {
+        if let Err(error) = kept.await.flatten() {
             tracing::warn!(%error, "the slate cannot be kept in the cache");
         }
         Ok(slate)

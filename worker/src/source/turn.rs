@@ -4,6 +4,7 @@
 use super::disk;
 use state::atomic;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +16,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// The right to do something alone, for as long as it is kept.
 #[derive(Debug)]
 pub(super) struct Turn {
-    _lock: File,
+    _lock: disk::Held<File>,
 }
 
 impl Turn {
@@ -24,20 +25,20 @@ impl Turn {
     /// # Errors
     /// Why the file cannot be locked, in words.
     pub(super) async fn take(path: PathBuf) -> Result<Self, String> {
-        let place = path.display().to_string();
-        let lock = disk::ask(move || {
-            atomic::private_folder(path.parent().unwrap_or(&path))?;
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+        let problem = |error: io::Error| format!("{}: {error}", path.display());
+        let place = path.clone();
+        let lock = disk::soon(&path, move || {
+            atomic::private_folder(place.parent().unwrap_or(&place))?;
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(place)
         });
-        let hangs = "the disk does not answer";
-        let mut lock = lock.await.ok_or(hangs)?.map_err(|error| format!("{place}: {error}"))?;
+        let mut lock = lock.await.flatten().map_err(problem)?;
         loop {
             let asked;
-            (asked, lock) = disk::ask(move || (lock.try_lock(), lock)).await.ok_or(hangs)?;
+            (asked, lock) = disk::soon(&path, move || (lock.try_lock(), lock)).await.map_err(problem)?;
             match asked {
-                Ok(()) => return Ok(Self { _lock: lock }),
+                Ok(()) => return Ok(Self { _lock: lock.into() }),
                 Err(TryLockError::WouldBlock) => sleep(ASK_AGAIN).await,
-                Err(TryLockError::Error(error)) => return Err(format!("{place}: {error}")),
+                Err(TryLockError::Error(error)) => return Err(problem(error)),
             }
         }
     }

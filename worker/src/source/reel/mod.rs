@@ -11,20 +11,19 @@ use super::disk;
 use super::feed::Shared;
 use super::flv::Cutter;
 use super::open::Opener;
+use super::turn::Turn;
 use crate::media::Shape;
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
-use state::atomic;
 use state::prepared;
 use state::profile::Profile;
 use state::wire::{ItemSpec, MediaAt};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// Read ahead from the disk, ms.
 pub const AHEAD_MS: i64 = 2_500;
@@ -33,8 +32,6 @@ const SETTINGS: u32 = 1;
 const CHUNK: usize = 64 * 1024;
 /// Chunks that wait between the disk and the buffer.
 const CHUNKS: usize = 2;
-/// How often it is asked whether another worker has made the same reel.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A reel whose disk gives nothing for this long is given up, and opened again later.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Reels that nobody opened for this long are removed.
@@ -73,7 +70,8 @@ impl Reel {
         let item = ItemSpec { content: content_of(item).await, ..item.clone() };
         let folder = opener.cache_dir.join("fallback");
         let path = folder.join(format!("{}.flv", prepared::name(&item.key, &item.content, profile)));
-        let _turn = take_turn(&path.with_extension("lock")).await?;
+        // Only one worker makes a reel; the others wait and then find it.
+        let _turn = Turn::take(path.with_extension("lock")).await?;
         if let Some(reel) = look(&path).await?.filter(|reel| reel.label.is_of(&item, profile)) {
             return Ok(reel);
         }
@@ -176,37 +174,6 @@ async fn content_of(item: &ItemSpec) -> String {
             disk::metadata(path).await.map(|meta| prepared::content_of(&meta)).unwrap_or_default()
         }
         _ => item.content.clone(),
-    }
-}
-
-/// Held by the worker that looks for a reel or makes it.
-struct Turn(Option<File>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        disk::let_go(self.0.take());
-    }
-}
-
-/// Only one worker makes a reel; the others wait and then find it.
-async fn take_turn(path: &Path) -> Result<Turn, String> {
-    loop {
-        let lock = path.to_owned();
-        match disk::soon(path, move || try_turn(&lock)).await.flatten() {
-            Ok(Some(lock)) => return Ok(Turn(Some(lock))),
-            Ok(None) => sleep(ASK_AGAIN).await,
-            Err(error) => return Err(format!("{}: {error}", path.display())),
-        }
-    }
-}
-
-fn try_turn(path: &Path) -> io::Result<Option<File>> {
-    path.parent().map_or(Ok(()), atomic::private_folder)?;
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
