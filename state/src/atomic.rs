@@ -71,6 +71,22 @@ fn keep_previous(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Puts the previous good copy in the place of `path`, at once. It stays beside it as well.
+///
+/// # Errors
+/// Whatever the file system says; `path` is untouched then.
+pub fn bring_back(path: &Path) -> io::Result<()> {
+    // A name that nobody ever writes to: it is the previous copy itself.
+    let link = sibling(path, "back")?;
+    match fs::remove_file(&link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::hard_link(previous_of(path)?, &link)?;
+    fs::rename(&link, path)?;
+    sync_folder_of(path)
+}
+
 /// Where the previous good copy of `path` is.
 ///
 /// # Errors

@@ -69,34 +69,37 @@ pub struct Loaded<T> {
 
 /// Loads the document in `folder`.
 ///
-/// A broken file is renamed to `<name>.broken-<time>` and reported; the previous good copy takes its place.
+/// A broken file is renamed to `<name>.broken-<time>` and reported; the previous good copy takes its place, on the disk
+/// as well.
 ///
 /// # Errors
 /// [`StoreError::Io`] when a file is there and cannot be read or moved.
 pub fn load<T: Document>(folder: &Path, now: Timestamp) -> Result<Loaded<T>, StoreError> {
     let path = folder.join(T::FILE);
-    let mut alerts = Vec::new();
-    match read::<T>(&path)? {
-        Read::Good(document) => return Ok(Loaded { document: Some(document), alerts }),
-        Read::Missing => {}
-        Read::Broken(why) => alerts.push(quarantine(&path, &why, now)?),
-    }
+    let why = match read::<T>(&path)? {
+        Read::Good(document) => return Ok(Loaded { document: Some(document), alerts: Vec::new() }),
+        Read::Missing => return Ok(Loaded { document: None, alerts: Vec::new() }),
+        Read::Broken(why) => why,
+    };
+    let mut alerts = vec![put_aside(&path, &why, now)?];
     let previous = atomic::previous_of(&path).map_err(|source| io_error(&path, source))?;
-    match read::<T>(&previous)? {
-        Read::Good(document) if !alerts.is_empty() => {
-            alerts.push(format!(
-                "{}: the previous good copy (revision {}) is used",
-                path.display(),
-                document.revision()
-            ));
-            Ok(Loaded { document: Some(document), alerts })
+    let document = match read::<T>(&previous)? {
+        Read::Good(document) => {
+            // Before the broken one goes, so that a crash here does not make this a document that is missing.
+            atomic::bring_back(&path).map_err(|source| io_error(&path, source))?;
+            let (path, revision) = (path.display(), document.revision());
+            alerts.push(format!("{path}: the previous good copy (revision {revision}) is used"));
+            return Ok(Loaded { document: Some(document), alerts });
         }
-        Read::Broken(why) if !alerts.is_empty() => {
-            alerts.push(quarantine(&previous, &why, now)?);
-            Ok(Loaded { document: None, alerts })
+        Read::Broken(why) => {
+            alerts.push(put_aside(&previous, &why, now)?);
+            remove(&previous)?;
+            None
         }
-        _ => Ok(Loaded { document: None, alerts }),
-    }
+        Read::Missing => None,
+    };
+    remove(&path)?;
+    Ok(Loaded { document, alerts })
 }
 
 enum Read<T> {
@@ -128,13 +131,22 @@ pub fn parse<T: Document>(bytes: &[u8]) -> Result<T, String> {
     if problems.is_empty() { Ok(document) } else { Err(list(&problems)) }
 }
 
-fn quarantine(path: &Path, why: &str, now: Timestamp) -> Result<String, StoreError> {
+/// Gives a broken file a second name that nothing overwrites; says what was wrong with it.
+fn put_aside(path: &Path, why: &str, now: Timestamp) -> Result<String, StoreError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".broken-{}", now.as_millisecond()));
     let aside = path.with_file_name(name);
-    fs::rename(path, &aside).map_err(|source| io_error(path, source))?;
+    match fs::hard_link(path, &aside) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error(path, error)),
+        _ => {}
+    }
     atomic::sync_folder_of(path).map_err(|source| io_error(path, source))?;
     Ok(format!("{}: {why}; it was put aside as {}", path.display(), aside.display()))
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    let removed = fs::remove_file(path).and_then(|()| atomic::sync_folder_of(path));
+    removed.map_err(|source| io_error(path, source))
 }
 
 /// Saves `document` in `folder` if the revision on disk is still the one it was made from; returns it with
@@ -211,6 +223,33 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    #[test]
+    fn the_previous_copy_that_took_the_place_is_found_again_and_can_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = put(folder.path(), &StreamConfig::new(ChannelId::main())).unwrap();
+        put(folder.path(), &first).unwrap();
+        fs::write(folder.path().join(StreamConfig::FILE), b"{\"version\":1,").unwrap();
+        assert_eq!(load::<StreamConfig>(folder.path(), crate::now()).unwrap().alerts.len(), 2);
+        let again = load::<StreamConfig>(folder.path(), crate::now()).unwrap();
+        assert_eq!((again.document, again.alerts), (Some(first.clone()), Vec::new()));
+        let changed = put(folder.path(), &first).unwrap();
+        assert_eq!(load(folder.path(), crate::now()).unwrap().document, Some(changed));
+    }
+
+    #[test]
+    fn two_broken_copies_are_put_aside_and_stay_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(StreamConfig::FILE);
+        for path in [&atomic::previous_of(&path).unwrap(), &path] {
+            fs::write(path, b"{").unwrap();
+        }
+        let loaded = load::<StreamConfig>(folder.path(), crate::now()).unwrap();
+        assert!(loaded.document.is_none() && loaded.alerts.len() == 2, "{:?}", loaded.alerts);
+        let again = load::<StreamConfig>(folder.path(), crate::now()).unwrap();
+        assert!(again.document.is_none() && again.alerts.is_empty(), "{:?}", again.alerts);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

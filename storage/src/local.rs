@@ -5,6 +5,7 @@ use crate::folder::content_of;
 use crate::{StorageError, is_media_key, natural};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Why the folder could not be used.
@@ -37,11 +38,11 @@ impl From<LocalError> for StorageError {
     }
 }
 
-/// Deepest level of folders that is listed; deeper ones are most likely a loop.
+/// Deepest level of folders that is listed.
 const MAX_DEPTH: usize = 32;
 
 /// Every media file below `folder` and `prefix`, in natural order. Hidden files and folders are left out;
-/// links are followed, but not for ever.
+/// links are followed, but not back into a folder that they are in.
 ///
 /// # Errors
 /// [`LocalError`], when the folder itself cannot be listed. A subfolder that cannot be read is left out.
@@ -49,7 +50,8 @@ pub fn list(folder: &Path, prefix: &str) -> Result<Vec<MediaFile>, LocalError> {
     readable(folder)?;
     let mut found = Vec::new();
     let unreadable = |source| LocalError::Unreadable { path: folder.to_owned(), source };
-    walk(folder, "", 0, &mut found).map_err(unreadable)?;
+    let root = fs::metadata(folder).map_err(unreadable)?;
+    walk(folder, "", &mut vec![identity(&root)], &mut found).map_err(unreadable)?;
     found.retain(|file| file.key.starts_with(prefix));
     found.sort_by(|a, b| natural(&a.key, &b.key));
     Ok(found)
@@ -64,7 +66,13 @@ pub(crate) fn readable(folder: &Path) -> Result<(), LocalError> {
     fs::read_dir(folder).map(drop).map_err(unreadable)
 }
 
-fn walk(folder: &Path, above: &str, depth: usize, found: &mut Vec<MediaFile>) -> io::Result<()> {
+/// `above` is the key so far, `inside` the folders that lead here.
+fn walk(
+    folder: &Path,
+    above: &str,
+    inside: &mut Vec<(u64, u64)>,
+    found: &mut Vec<MediaFile>,
+) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
@@ -73,13 +81,20 @@ fn walk(folder: &Path, above: &str, depth: usize, found: &mut Vec<MediaFile>) ->
         }
         let key = format!("{above}{name}");
         let Ok(meta) = fs::metadata(entry.path()) else { continue };
-        if meta.is_dir() && depth < MAX_DEPTH {
-            let _ = walk(&entry.path(), &format!("{key}/"), depth + 1, found);
+        if meta.is_dir() && inside.len() <= MAX_DEPTH && !inside.contains(&identity(&meta)) {
+            inside.push(identity(&meta));
+            let _ = walk(&entry.path(), &format!("{key}/"), inside, found);
+            inside.pop();
         } else if meta.is_file() && is_media_key(&key) {
             found.push(MediaFile { key, size: meta.len(), content: content_of(&meta) });
         }
     }
     Ok(())
+}
+
+/// What a file or folder is, by whatever name.
+fn identity(meta: &fs::Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 /// The file behind a key, or `None` when there is none.
@@ -105,6 +120,22 @@ mod tests {
         let keys: Vec<_> = list(folder.path(), "").unwrap().into_iter().map(|f| f.key).collect();
         assert_eq!(keys, ["a.mkv", "b/2.mp4", "b/10.MP4", "ü.opus"]);
         assert_eq!(list(folder.path(), "b/").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn links_that_lead_back_are_not_followed_and_others_are() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let (shows, elsewhere) = (folder.path().join("shows"), tempfile::tempdir().unwrap());
+        fs::create_dir(&shows).unwrap();
+        fs::write(shows.join("a.mp4"), b"x").unwrap();
+        fs::write(elsewhere.path().join("b.mp4"), b"x").unwrap();
+        for (name, to) in [("1", folder.path()), ("2", folder.path()), ("3", &shows), ("4", elsewhere.path())]
+        {
+            symlink(to, shows.join(name)).unwrap();
+        }
+        let keys: Vec<_> = list(folder.path(), "").unwrap().into_iter().map(|f| f.key).collect();
+        assert_eq!(keys, ["shows/4/b.mp4", "shows/a.mp4"]);
     }
 
     #[test]

@@ -163,10 +163,10 @@ impl Air {
         self.gives_way && between && programme.next_cursor().is_some()
     }
 
-    /// Whether the next item should be opened: nothing more will be read of the one on the air.
+    /// Whether the next item should be opened: little is left of the one on the air.
     pub fn needs_next(&self) -> bool {
         match &self.on {
-            On::Item(on) => self.skip || on.has_ended() || self.starved.is_some(),
+            On::Item(on) => self.skip || on.is_near_its_end() || self.starved.is_some(),
             On::Fallback(standing) => self.skip || !(self.held && standing.paused.is_some()),
             On::Nothing => true,
         }
@@ -249,8 +249,16 @@ impl Air {
         }
         if !self.held {
             self.falls.fell(until);
+            self.read_further();
         }
         true
+    }
+
+    /// What fell is read further ahead, so that it can have in hand what is asked of it.
+    fn read_further(&self) {
+        if let On::Fallback(Standing { paused: Some((item, _)), .. }) = &self.on {
+            item.feed.buffer().read_further(self.falls.needed_ms());
+        }
     }
 
     fn put_next_on(&mut self, programme: &mut Programme, until: i64) -> bool {

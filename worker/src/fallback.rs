@@ -9,10 +9,13 @@ use crate::source::slate::Slate;
 use state::profile::Profile;
 use state::wire::ItemSpec;
 use std::sync::Arc;
-use tokio::time::Instant;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// A video may go on the air with this many pictures in hand: more than the splice looks ahead.
 const ENOUGH_PICTURES: usize = 12;
+/// FFmpeg has a deadline of its own for each try; what takes longer waits for a disk.
+const SLATE_DEADLINE: Duration = Duration::from_secs(90);
 /// After it has left the air its last sounds are still sent, ms.
 const TAIL_MS: i64 = 500;
 
@@ -41,7 +44,9 @@ impl Job {
     pub async fn run(self, opener: &Opener, profile: &Profile, name: &str) -> Made {
         match self {
             Self::Slate => {
-                Made::Slate(Slate::load_or_make(&opener.tools, profile, name, &opener.cache_dir).await)
+                let slate = Slate::load_or_make(&opener.tools, profile, name, &opener.cache_dir);
+                let slate = timeout(SLATE_DEADLINE, slate).await;
+                Made::Slate(slate.unwrap_or_else(|_| Err("the disk does not answer".to_owned())))
             }
             Self::NamedSlate => {
                 Made::Slate(Slate::make_with_name(&opener.tools, profile, name, &opener.cache_dir).await)

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Opened ahead until this much is in hand, ms; more than one item where they are short.
+/// Opened ahead until this much can be played, ms; more than one item where they are short.
 const AHEAD_MS: i64 = 8_000;
 const MOST_READY: usize = 4;
 const FAILURES_KEPT: usize = 20;
@@ -88,7 +88,7 @@ impl Programme {
         }
     }
 
-    /// Opens the next item if one is wanted: `need` says that the item on the air has nothing more to read.
+    /// Opens the next item if one is wanted: `need` says that little is left of the item on the air.
     pub fn plan(&mut self, need: bool, now: Instant) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
@@ -120,9 +120,9 @@ impl Programme {
     }
 
     fn wants_more(&self) -> bool {
-        let all_read = self.ready.iter().all(|o| o.feed.buffer().end.is_some());
-        let ahead: i64 = self.ready.iter().map(|o| o.feed.buffer().ahead_ms()).sum();
-        self.ready.is_empty() || (self.ready.len() < MOST_READY && all_read && ahead < AHEAD_MS)
+        // Where nobody knows how long one is, it may be long.
+        let ahead: Option<i64> = self.ready.iter().map(|opened| opened.feed.buffer().left_ms()).sum();
+        self.ready.is_empty() || (self.ready.len() < MOST_READY && ahead.is_some_and(|ms| ms < AHEAD_MS))
     }
 
     fn open(&mut self, item: ItemSpec) {
@@ -137,10 +137,10 @@ impl Programme {
             item,
         };
         let events = self.events.clone();
-        tokio::spawn(async move {
+        tokio::spawn(while_wanted(events.clone(), async move {
             let opened = opening.whatever_happens().await;
             let _ = events.send(Event::Opened(Box::new(opened))).await;
-        });
+        }));
     }
 
     /// Another object of the list.
@@ -327,6 +327,14 @@ impl Programme {
     /// The profile of this run.
     pub fn profile(&self) -> &Profile {
         &self.profile
+    }
+}
+
+/// Work for the session that is given up when the session ends: nobody would take what comes of it.
+pub async fn while_wanted(events: mpsc::Sender<Event>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = events.closed() => {}
     }
 }
 

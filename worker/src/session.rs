@@ -139,6 +139,8 @@ pub async fn run(spec: WorkerSpec, line: Line, takeover: Option<Takeover>) -> an
     let counts = session.counts();
     tracing::info!(?ended, late.p99_ms = counts.late_p99_ms, counts.boundaries, "the session ends");
     session.beat();
+    // What is being opened ends with this, and what was opened and not yet taken in.
+    drop(from_tasks);
     session.end().await;
     if timeout(CHILDREN_DEADLINE, all_children.recv()).await.is_err() {
         tracing::error!("a source did not end in time");
@@ -204,10 +206,10 @@ impl Session {
             search.rotate_left(at);
         }
         let (finder, explicit, back) = (opener.clone(), spec.profile.clone(), events.clone());
-        tokio::spawn(async move {
+        tokio::spawn(programme::while_wanted(back.clone(), async move {
             let found = programme::find_profile(finder, search, explicit).await;
             let _ = back.send(Event::Found(Box::new(found))).await;
-        });
+        }));
         Self {
             report: Report::new(&spec),
             spec,

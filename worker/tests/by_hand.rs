@@ -86,6 +86,48 @@ fn where_nobody_reads_what_it_says_it_plays_and_ends_all_the_same() {
     assert!(folder.path().join("hls/index.m3u8").is_file());
 }
 
+/// An ffprobe that takes its time when it is asked about `next.mp4`, and leaves `asked` behind.
+fn slow_probe(folder: &Path) -> PathBuf {
+    let path = folder.join("ffprobe");
+    let asked = folder.join("asked");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *next.mp4*) : >'{}'; sleep 1;; esac\nexec ffprobe \"$@\"\n",
+        asked.display()
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_stop_does_not_wait_for_an_item_that_is_being_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec_in(folder.path(), 0o600);
+    let (clip, next) = (folder.path().join("clip.mp4"), folder.path().join("next.mp4"));
+    // Longer than is read ahead, so that its reader is not done by itself.
+    let mut made = Command::new("ffmpeg");
+    made.args("-v error -nostdin -stream_loop 6 -i".split(' ')).arg(&clip).args(["-c", "copy"]).arg(&next);
+    assert!(made.status().unwrap().success());
+    let mut spec: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    spec["ffprobe"] = json!(slow_probe(folder.path()));
+    spec["items"] = json!([
+        {"id": "1", "key": "clip.mp4", "at": {"path": clip}},
+        {"id": "2", "key": "next.mp4", "at": {"path": next}},
+    ]);
+    fs::write(&path, spec.to_string()).unwrap();
+    let child = worker().arg("--spec").arg(path).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !folder.path().join("asked").exists() {
+        assert!(Instant::now() < deadline, "the next item is not opened");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(!said(&output).contains("did not end in time"), "{}", said(&output));
+}
+
 #[test]
 fn wrong_arguments_are_answered_in_one_line() {
     for arguments in

@@ -10,9 +10,10 @@ use state::wire::Making;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use storage::Storage;
+use stream_worker::source::buffer::has_idr;
 use stream_worker::source::child::Tools;
-use stream_worker::source::flv::{Cutter, Kind, RawTag};
-use stream_worker::source::mp4::{Ask, ObjectReader, Reader};
+use stream_worker::source::flv::{Cutter, Kind, NextIdr, RawTag};
+use stream_worker::source::mp4::{Amount, Ask, ObjectReader, Reader};
 use stream_worker::source::object::Input;
 use stream_worker::source::probe::{MediaInfo, probe};
 use stream_worker::source::recipe::{Recipe, arguments};
@@ -40,6 +41,9 @@ const FILES: &[(&str, &str)] = &[
     ("chunky", "-c:v libx264 -bf 2 -g 50 -c:a aac -max_interleave_delta 0 -chunk_duration 2000000"),
 ];
 
+/// Read at once.
+const SOME: Amount = Amount { ms: 300, bytes: 64 * 1024 };
+
 fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mp4");
     std::fs::create_dir_all(&folder).unwrap();
@@ -56,7 +60,8 @@ fn ffmpeg(arguments: &[&str]) {
 fn make(name: &str, options: &str) -> PathBuf {
     let path = folder().join(format!("{name}.mp4"));
     if !path.exists() {
-        let part = folder().join(format!("{name}.part"));
+        // Tests that need the same file may make it at the same time.
+        let part = folder().join(format!("{name}-{:?}.part", std::thread::current().id()));
         let part = part.to_str().unwrap();
         let inputs = "-f lavfi -i testsrc2=s=320x180:r=25:d=5 -f lavfi -i sine=f=440:r=48000:d=5";
         let all = format!("{inputs} -preset ultrafast {options} -pix_fmt yuv420p -f mp4 {part}");
@@ -99,7 +104,7 @@ fn ask(info: &MediaInfo, from_ms: u64) -> Ask {
 fn natively(path: &Path, info: &MediaInfo, from_ms: u64) -> Vec<RawTag> {
     let mut reader = Reader::open(path, ask(info, from_ms)).unwrap_or_else(|why| panic!("{path:?}: {why}"));
     let mut tags = Vec::new();
-    while reader.read(64 * 1024, &mut tags).unwrap() {}
+    while reader.read(SOME, &mut tags).unwrap() {}
     tags
 }
 
@@ -123,9 +128,23 @@ fn composition(tag: &RawTag) -> i64 {
     }
 }
 
+/// Every picture to enter at names the next one, which is not read yet, or says that there is none.
+fn assert_foreseen(tags: &[RawTag]) {
+    let pictures = || tags.iter().filter(|tag| tag.kind == Kind::Video && tag.body[1] == 1);
+    let next: Vec<Option<NextIdr>> = pictures().map(|tag| tag.next_idr).collect();
+    let last = pictures().last().unwrap().at_ms;
+    let mut after = NextIdr::None { last };
+    for (tag, next) in pictures().zip(next).collect::<Vec<_>>().into_iter().rev() {
+        let idr = tag.body[0] == 0x17 && has_idr(&tag.body[5..], 4);
+        assert_eq!(next, idr.then_some(after), "at {}", tag.at_ms);
+        after = if idr { NextIdr::At(tag.at_ms) } else { after };
+    }
+}
+
 async fn compare(path: &Path, from_ms: u64) {
     let (_, info) = info(path).await;
     let (theirs, ours) = (of_ffmpeg(path, &info, from_ms), natively(path, &info, from_ms));
+    assert_foreseen(&ours);
     for kind in [Kind::Video, Kind::Audio] {
         let ((their_headers, theirs), (our_headers, ours)) = (split(&theirs, kind), split(&ours, kind));
         assert_eq!(our_headers, their_headers, "{path:?} {kind:?}: headers");
@@ -194,7 +213,7 @@ async fn as_object(path: &Path, ask: Ask) -> Vec<RawTag> {
     let stream = Stream::new(storage, key, media.content, media.size);
     let mut reader = ObjectReader::open(stream, ask).await.unwrap();
     let mut tags = Vec::new();
-    while reader.read(64 * 1024, &mut tags).await.unwrap() {}
+    while reader.read(SOME, &mut tags).await.unwrap() {}
     tags
 }
 
@@ -287,7 +306,7 @@ async fn a_file_that_is_overwritten_while_it_is_read_is_left_and_not_shown_as_it
 fn to_the_end(reader: &mut Reader) -> (usize, String) {
     let mut tags = Vec::new();
     loop {
-        match reader.read(64 * 1024, &mut tags) {
+        match reader.read(SOME, &mut tags) {
             Ok(true) => {}
             Ok(false) => return (tags.len(), String::new()),
             Err(why) => return (tags.len(), why),
@@ -315,7 +334,7 @@ mod damaged {
         // A damaged table may name the same bytes over and over, so it is read for a while only.
         for _ in 0..200 {
             tags.clear();
-            let more = reader.read(64 * 1024, &mut tags);
+            let more = reader.read(SOME, &mut tags);
             sum += tags.len();
             if more != Ok(true) {
                 break;

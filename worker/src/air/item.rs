@@ -1,7 +1,7 @@
 //! An item on the air: where it stands, what it has in hand, and how it ended.
 
 use crate::circuit::Failure;
-use crate::source::buffer::{End, MAX_IDR_DISTANCE_MS};
+use crate::source::buffer::{End, HIGH_MS, MAX_IDR_DISTANCE_MS};
 use crate::source::feed::Feed;
 use crate::source::open::Opened;
 use crate::source::probe::MediaInfo;
@@ -41,6 +41,11 @@ impl OnItem {
     /// Whether everything was read, or nothing more will come.
     pub(super) fn has_ended(&self) -> bool {
         self.feed.buffer().end.is_some()
+    }
+
+    /// Whether what follows should be opened: everything was read, or little is left.
+    pub(super) fn is_near_its_end(&self) -> bool {
+        self.feed.buffer().left_ms().is_some_and(|left| left <= HIGH_MS) || self.has_ended()
     }
 
     /// Whether everything was read, to its end.

@@ -33,7 +33,7 @@ fn shape() -> Shape {
 }
 
 fn raw(kind: Kind, at: i64, body: &[u8]) -> RawTag {
-    RawTag { kind, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(body) }
+    RawTag { kind, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(body), next_idr: None }
 }
 
 fn empty() -> Buffer {
@@ -72,6 +72,7 @@ fn slate() -> Slate {
         dts: n * FRAME_MS,
         cts: 0,
         idr: n == 0,
+        next_idr: None,
         body: BytesMut::from(&[0x17, 1, 0, 0, 0][..]),
         config: Some(Arc::clone(&config)),
     };

@@ -18,7 +18,16 @@ const MOST_LOAD_PER_CORE: f64 = 4.0;
 /// The right to transcode live, for as long as it is kept.
 #[derive(Debug, Clone)]
 pub struct Slot {
-    _lock: Arc<disk::Held<File>>,
+    _lock: Arc<Lock>,
+}
+
+#[derive(Debug)]
+struct Lock(Option<File>);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        disk::let_go(self.0.take());
+    }
 }
 
 /// Who may transcode live.
@@ -82,7 +91,7 @@ fn look(folder: &Path, cores: usize) -> Found {
         let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
         let Ok(file) = open else { continue };
         match file.try_lock() {
-            Ok(()) => return Found { free: Some(Slot { _lock: Arc::new(file.into()) }), live },
+            Ok(()) => return Found { free: Some(Slot { _lock: Arc::new(Lock(Some(file))) }), live },
             Err(_) => live += 1,
         }
     }

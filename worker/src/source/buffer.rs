@@ -1,7 +1,7 @@
 //! What a feed has read and the splice has not taken yet. Plain data: the reader fills it, the splice drains it,
 //! tests fill it by hand.
 
-use super::flv::{Kind, RawTag};
+use super::flv::{Kind, NextIdr, RawTag};
 use super::parameters;
 use crate::media::{Shape, TrackConfig};
 use bytes::{Bytes, BytesMut};
@@ -14,8 +14,15 @@ pub const TIME_SHIFT_MS: i64 = 10_000;
 /// Read ahead this much unless told otherwise, ms.
 pub const HIGH_MS: i64 = 6_000;
 
-/// Least that is read ahead of a file that can be read at any time, ms.
-const LEAST_MS: i64 = 3_000;
+/// Read ahead of a file that is read in order, ms, and this many pictures: more than the splice looks ahead. A disk
+/// that is slow for longer is not noticed either, because the kernel has been told what comes.
+const LEAST_MS: i64 = 1_000;
+const LEAST_PICTURES: usize = 10;
+/// A track that has nothing over this much of the other one has a hole there, ms: FFmpeg writes both in order of time,
+/// but not exactly.
+const LONGEST_SKEW_MS: i64 = 1_000;
+/// Where the order is exact, and two pictures more, ms.
+const LEAST_SKEW_MS: f64 = 300.0;
 
 /// Longest allowed distance between two IDR pictures of a copied item, ms. A little over the 4 s that platforms
 /// and the HLS target duration allow, for times that were rounded.
@@ -30,6 +37,8 @@ pub struct SourceTag {
     pub cts: i32,
     /// Whether it is an IDR picture.
     pub idr: bool,
+    /// For an IDR picture: what follows it, where that is known although it has not been read.
+    pub next_idr: Option<NextIdr>,
     /// The FLV tag body.
     pub body: BytesMut,
     /// What it is decoded with; `None` for audio, whose configuration belongs to the channel.
@@ -71,6 +80,8 @@ pub struct Buffer {
     pub loops_ms: f64,
     /// The reader stops when this much is in hand, ms.
     pub high_ms: i64,
+    /// It is a file of which everything can be had at any time, in exact order of time.
+    pub in_order: bool,
     /// The AudioSpecificConfig that came with the sound.
     pub sound_config: Option<Bytes>,
     /// The pictures are there for the sound, and end with it.
@@ -114,6 +125,8 @@ pub struct IdrWatch {
     pub false_keys: u64,
     /// Largest distance between two of them, or from the newest one to the newest picture, ms.
     pub widest_ms: i64,
+    /// What follows the newest one is known although it has not been read.
+    pub foreseen: bool,
     first: Option<i64>,
     newest: Option<i64>,
 }
@@ -130,6 +143,7 @@ impl Buffer {
             has_audio,
             loops_ms: 0.0,
             high_ms: HIGH_MS,
+            in_order: false,
             sound_config: None,
             pictures_follow_sound: false,
             pictures_end_ms: None,
@@ -141,6 +155,12 @@ impl Buffer {
             reached: Reached::default(),
             repeated: Reached::default(),
         }
+    }
+
+    /// The same for a file of which everything can be had at any time, in exact order of time.
+    #[must_use]
+    pub fn in_order(self) -> Self {
+        Self { in_order: true, high_ms: 0, ..self }
     }
 
     /// Size and rate of the pictures.
@@ -155,10 +175,9 @@ impl Buffer {
 
     /// Whether every picture has been read.
     pub fn has_all_pictures(&self) -> bool {
-        let Shape::Video { fps, .. } = self.shape else { return self.end.is_some() };
-        let frame_ms = 1000.0 / fps.max(1.0);
         let last = self.reached.shown.zip(self.pictures_end_ms);
-        self.end.is_some() || last.is_some_and(|(shown, end)| shown as f64 + 1.5 * frame_ms >= end as f64)
+        self.end.is_some()
+            || last.is_some_and(|(shown, end)| shown as f64 + 1.5 * self.frame_ms() >= end as f64)
     }
 
     /// How far sound has been read past the newest picture, ms. FFmpeg writes both in order of time, so that where
@@ -167,16 +186,63 @@ impl Buffer {
         self.reached.audio.zip(self.reached.shown).map_or(0, |(audio, shown)| audio - shown)
     }
 
-    /// How much of a file is worth reading ahead, ms: what is in hand when the reader is woken again holds a whole GOP,
-    /// so that an IDR picture always finds the next one; and some seconds before the end all of the rest is read, so
-    /// that the next item is opened in time. More would only be memory.
-    pub fn worth_reading_ms(&self) -> i64 {
-        let left = self.pictures_end_ms.zip(self.video.front()).map(|(end, first)| end - first.dts);
-        match left {
-            Some(left) if left > HIGH_MS => (self.idr.widest_ms * 3 / 2 + 750).clamp(LEAST_MS, HIGH_MS),
-            // A little more, for the reader to find the end.
-            Some(_) | None => HIGH_MS + 500,
+    /// A track of which nothing has come over this much of the other one has a hole, ms.
+    pub fn skew_ms(&self) -> i64 {
+        if !self.in_order {
+            return LONGEST_SKEW_MS;
         }
+        LONGEST_SKEW_MS.min((LEAST_SKEW_MS + 2.0 * self.frame_ms()) as i64)
+    }
+
+    /// Whether what is in hand of a file that is read in order suffices: more would only be memory. Of few pictures more
+    /// is read, because the splice keeps some back, and the first IDR picture is searched for longer.
+    pub(super) fn has_enough_of_file(&self) -> bool {
+        let least = LEAST_MS + (LEAST_PICTURES as f64 * self.frame_ms()) as i64;
+        let few = self.video.len() < LEAST_PICTURES && self.sound_ahead_ms() < self.skew_ms();
+        let mark = if few || self.idr.count == 0 { HIGH_MS } else { least.min(HIGH_MS) };
+        self.is_above(mark.max(self.high_ms))
+    }
+
+    /// It fell behind once: from now on at least this much is read ahead, ms.
+    pub fn read_further(&mut self, ms: i64) {
+        if self.in_order {
+            self.high_ms = self.high_ms.max(ms);
+        }
+    }
+
+    /// Says where its last picture ends, ms of the feed. Where nobody knows, the end of a file is looked for in time to
+    /// open what follows.
+    pub fn ends_at(&mut self, pictures_end_ms: Option<i64>) {
+        self.pictures_end_ms = pictures_end_ms;
+        if pictures_end_ms.is_none() {
+            self.read_further(HIGH_MS + 500);
+        }
+    }
+
+    fn frame_ms(&self) -> f64 {
+        match self.shape {
+            Shape::Video { fps, .. } => 1000.0 / fps.max(1.0),
+            Shape::Audio { .. } => 0.0,
+        }
+    }
+
+    /// Whether this much is in hand, ms.
+    pub fn is_above(&self, mark_ms: i64) -> bool {
+        let span = |tags: &VecDeque<SourceTag>| match (tags.front(), tags.back()) {
+            (Some(first), Some(last)) => last.dts - first.dts,
+            _ => 0,
+        };
+        span(&self.video).max(span(&self.audio)) >= mark_ms
+    }
+
+    /// What is left to be played, ms: in hand when everything was read, in hand or not of a file that is read in order.
+    /// `None` where nobody knows, and while a child is at work: the next one is started after it, not beside it.
+    pub fn left_ms(&self) -> Option<i64> {
+        if self.end.is_some() {
+            return Some(self.ahead_ms());
+        }
+        let at = self.video.front().map(|first| first.dts).or(self.reached.shown).unwrap_or(0);
+        self.pictures_end_ms.filter(|_| self.in_order).map(|end| (end - at).max(0))
     }
 
     /// How far it has been read.
@@ -261,13 +327,16 @@ impl Buffer {
     pub fn push(&mut self, tag: RawTag) {
         let dts = tag.at_ms - TIME_SHIFT_MS + self.shift_ms;
         match tag.kind {
-            Kind::Video => self.push_video(dts, tag.body),
+            Kind::Video => {
+                let later = |next: NextIdr| next.later(self.shift_ms - TIME_SHIFT_MS);
+                self.push_video(dts, tag.body, tag.next_idr.map(later));
+            }
             Kind::Audio => self.push_audio(dts, tag.body),
             Kind::Other => {}
         }
     }
 
-    fn push_video(&mut self, dts: i64, mut body: BytesMut) {
+    fn push_video(&mut self, dts: i64, mut body: BytesMut, next_idr: Option<NextIdr>) {
         // Only AVC (codec 7): header (0), picture (1); an end of sequence (2) means nothing here.
         if body.len() < 5 || body[0] & 0x0F != 7 {
             return;
@@ -289,12 +358,20 @@ impl Buffer {
                     self.idr.false_keys += 1;
                     body[0] = 0x27;
                 }
-                self.watch(dts, idr);
+                let next_idr = next_idr.filter(|_| idr);
+                self.watch(dts, idr, next_idr);
                 let cts = i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8;
                 (self.trouble, self.away) = (None, false);
                 self.reached.video = Some(dts);
                 self.reached.shown = self.reached.shown.max(Some(dts + i64::from(cts)));
-                self.video.push_back(SourceTag { dts, cts, idr, body, config: self.config.clone() });
+                self.video.push_back(SourceTag {
+                    dts,
+                    cts,
+                    idr,
+                    next_idr,
+                    body,
+                    config: self.config.clone(),
+                });
             }
             _ => {}
         }
@@ -310,10 +387,12 @@ impl Buffer {
         }
     }
 
-    fn watch(&mut self, dts: i64, idr: bool) {
-        if let Some(newest) = self.idr.newest {
-            self.idr.widest_ms = self.idr.widest_ms.max(dts - newest);
-        }
+    fn watch(&mut self, dts: i64, idr: bool, next: Option<NextIdr>) {
+        let coming = next.map(|(NextIdr::At(at) | NextIdr::None { last: at })| at - dts);
+        let since = self.idr.newest.map(|newest| dts - newest);
+        let widest = since.max(coming).unwrap_or(0);
+        self.idr.widest_ms = self.idr.widest_ms.max(widest);
+        self.idr.foreseen = if idr { next.is_some() } else { self.idr.foreseen };
         if idr {
             self.idr.count += 1;
             self.idr.newest = Some(dts);
@@ -330,7 +409,7 @@ impl Buffer {
             self.sound_config = Some(body.freeze().slice(2..));
         } else if body[1] == 1 && !is_repeated(dts, self.repeated.audio) {
             self.reached.audio = Some(dts);
-            self.audio.push_back(SourceTag { dts, cts: 0, idr: false, body, config: None });
+            self.audio.push_back(SourceTag { dts, cts: 0, idr: false, next_idr: None, body, config: None });
         }
     }
 

@@ -82,24 +82,6 @@ pub fn let_go(opened: impl Send + 'static) {
     }
 }
 
-/// Something open that is let go in the same way.
-#[derive(Debug)]
-pub struct Held<T: Send + 'static>(Option<T>);
-
-impl<T: Send + 'static> From<T> for Held<T> {
-    fn from(opened: T) -> Self {
-        Self(Some(opened))
-    }
-}
-
-impl<T: Send + 'static> Drop for Held<T> {
-    fn drop(&mut self) {
-        if let Some(opened) = self.0.take() {
-            let_go(opened);
-        }
-    }
-}
-
 /// Streams to or from a disk on a thread of its own.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use super::buffer::{Buffer, End};
 use super::course::Course;
 use super::disk;
 use super::flv::{Cutter, NotFlv};
-use super::mp4::{ObjectReader, Reader};
+use super::mp4::{Amount, ObjectReader, Reader};
 use super::reel::{self, Reel};
 use super::slate::Slate;
 use crate::media::Shape;
@@ -26,8 +26,10 @@ const HIGH_BYTES: usize = 12 << 20;
 /// The first picture of an item is waited for over this much sound, ms.
 const LATEST_PICTURE_MS: i64 = 11_000;
 const READ_AT_ONCE: usize = 64 * 1024;
-/// Read of a file before it is looked whether that is enough, bytes.
-const BURST: usize = 256 * 1024;
+/// Read of a file before it is looked whether that is enough: each time a thread is woken.
+const BURST: Amount = Amount { ms: 500, bytes: 2 << 20 };
+/// The same of an object, which takes no thread.
+const PIECE: Amount = Amount { ms: i64::MAX, bytes: 256 * 1024 };
 
 /// A feed. Dropping it ends its child.
 #[derive(Debug)]
@@ -87,7 +89,7 @@ impl Feed {
         has_audio: bool,
         alive: &Alive,
     ) -> Feed {
-        let shared = Arc::new(Shared::new(Buffer::new(shape, has_audio)));
+        let shared = Arc::new(Shared::new(Buffer::new(shape, has_audio).in_order()));
         let (filled, alive) = (Arc::clone(&shared), alive.clone());
         tokio::spawn(async move {
             let end = filled.burst_by_burst(reader, &path).await;
@@ -169,7 +171,12 @@ impl Feed {
     /// Tells the reader that tags were taken.
     pub fn taken(&self) {
         let buffer = self.shared.lock();
-        if !buffer.is_above(buffer.high_ms * LOW.0 / LOW.1) {
+        let wants_more = match buffer.in_order {
+            // What is free of a file that comes in order is small already.
+            true => !buffer.is_full(),
+            false => !buffer.is_above(buffer.high_ms * LOW.0 / LOW.1),
+        };
+        if wants_more {
             self.shared.space.notify_one();
         }
     }
@@ -195,21 +202,15 @@ impl Drop for Feed {
 }
 
 impl Buffer {
-    fn is_above(&self, mark_ms: i64) -> bool {
-        let span =
-            |tags: &std::collections::VecDeque<super::buffer::SourceTag>| match (tags.front(), tags.back()) {
-                (Some(first), Some(last)) => last.dts - first.dts,
-                _ => 0,
-            };
-        span(&self.video).max(span(&self.audio)) >= mark_ms
-    }
-
     /// Whether the reader has stopped because enough is in hand.
     pub fn is_full(&self) -> bool {
-        // Before the first picture sound is read for as long as a picture may be late.
-        let mark =
-            if self.reached().video.is_some() { self.high_ms } else { self.high_ms.max(LATEST_PICTURE_MS) };
-        self.is_above(mark) || self.bytes() >= HIGH_BYTES
+        let enough = match (self.reached().video, self.in_order) {
+            // Before the first picture sound is read for as long as a picture may be late.
+            (None, _) => self.is_above(self.high_ms.max(LATEST_PICTURE_MS)),
+            (Some(_), true) => self.has_enough_of_file(),
+            (Some(_), false) => self.is_above(self.high_ms),
+        };
+        enough || self.bytes() >= HIGH_BYTES
     }
 }
 
@@ -264,7 +265,6 @@ impl Shared {
             {
                 let mut buffer = self.lock();
                 tags.into_iter().for_each(|tag| buffer.push(tag));
-                buffer.high_ms = buffer.worth_reading_ms();
             }
             self.news.notify_waiters();
             let end = match more {
@@ -304,7 +304,7 @@ impl Shared {
                 continue;
             }
             let mut tags = Vec::new();
-            let more = reader.read(BURST, &mut tags).await;
+            let more = reader.read(PIECE, &mut tags).await;
             {
                 let mut buffer = self.lock();
                 tags.into_iter().for_each(|tag| buffer.push(tag));

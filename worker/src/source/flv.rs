@@ -26,6 +26,31 @@ pub struct RawTag {
     pub at_ms: i64,
     /// Its body.
     pub body: BytesMut,
+    /// For an IDR picture: what follows it, where that is known although it has not been read.
+    pub next_idr: Option<NextIdr>,
+}
+
+/// What follows an IDR picture. Times as those of the tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextIdr {
+    /// The next one is decoded at this ms, or so far away that it does not matter.
+    At(i64),
+    /// There is none any more, and this is the time of the last picture.
+    None {
+        /// ms.
+        last: i64,
+    },
+}
+
+impl NextIdr {
+    /// The same, so much later.
+    #[must_use]
+    pub fn later(self, ms: i64) -> Self {
+        match self {
+            Self::At(at) => Self::At(at + ms),
+            Self::None { last } => Self::None { last: last + ms },
+        }
+    }
 }
 
 /// The stream is not FLV.
@@ -78,7 +103,7 @@ impl Cutter {
         let mut tag = buffer.split_to(whole);
         tag.advance(TAG_HEADER);
         tag.truncate(size);
-        Ok(Some(RawTag { kind, at_ms, body: tag }))
+        Ok(Some(RawTag { kind, at_ms, body: tag, next_idr: None }))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Letters on the slate. A name may hold anything, so FFmpeg never sees it in a filter: each line is a file of its own
 //! in a folder of its own, taken as it is.
 
-use super::disk;
 use state::atomic;
 use state::ids;
 use state::profile::Profile;
@@ -31,7 +30,6 @@ const FONTS: [&str; 8] = [
 #[derive(Debug)]
 pub(super) struct Lettering {
     folder: PathBuf,
-    _removed: disk::Held<Folder>,
     lines: usize,
     font: Option<&'static str>,
     /// Height of the letters and distance of the lines, pixels.
@@ -41,21 +39,22 @@ pub(super) struct Lettering {
 
 impl Lettering {
     /// Lays a name out for this picture and writes its lines below `cache`.
-    pub(super) async fn new(name: &str, profile: &Profile, cache: &Path) -> Result<Self, String> {
+    pub(super) fn new(name: &str, profile: &Profile, cache: &Path) -> Result<Self, String> {
         let lines = lines_of(name);
         let size = size_of(&lines, profile);
         let mut tail = [0; 8];
         ids::fill_random(&mut tail);
         let tail: String = tail.iter().map(|byte| format!("{byte:02x}")).collect();
         let folder = cache.join(format!("lettering-{tail}"));
-        let (written, count) = (Folder(folder.clone()), lines.len());
-        let ready = disk::soon(&folder, move || {
-            let font = FONTS.into_iter().find(|font| Path::new(font).is_file());
-            written.write(&lines).map(|()| (written, font))
-        });
-        let (written, font) =
-            ready.await.flatten().map_err(|error| format!("{}: {error}", folder.display()))?;
-        Ok(Self { folder, _removed: written.into(), lines: count, font, size, step: size * 4 / 3 })
+        let font = FONTS.into_iter().find(|font| Path::new(font).is_file());
+        let lettering = Self { folder, lines: lines.len(), font, size, step: size * 4 / 3 };
+        lettering.write(&lines).map_err(|error| format!("{}: {error}", lettering.folder.display()))?;
+        Ok(lettering)
+    }
+
+    fn write(&self, lines: &[String]) -> io::Result<()> {
+        atomic::private_folder(&self.folder)?;
+        lines.iter().enumerate().try_for_each(|(n, line)| fs::write(self.folder.join(n.to_string()), line))
     }
 
     /// Where FFmpeg has to be started.
@@ -80,21 +79,10 @@ impl Lettering {
     }
 }
 
-/// The lines, a file each.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Folder {
-    fn write(&self, lines: &[String]) -> io::Result<()> {
-        atomic::private_folder(&self.0)?;
-        lines.iter().enumerate().try_for_each(|(n, line)| fs::write(self.0.join(n.to_string()), line))
-    }
-}
-
-impl Drop for Folder {
+impl Drop for Lettering {
     fn drop(&mut self) {
         // What stays is a few bytes in the cache.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -9,7 +9,7 @@ use super::disk;
 use super::feed::{Alive, Feed};
 use super::known::Known;
 use super::mp4::{Ask, ObjectReader, Reader};
-use super::object::{self, Input, Objects};
+use super::object::{self, Input, Objects, Reach};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
 use super::slate::Slate;
@@ -28,8 +28,6 @@ const NATIVE_DEADLINE: Duration = Duration::from_secs(5);
 const DEADLINE_ASIDE: Duration = Duration::from_secs(120);
 /// A transcoder is ready when this much is in hand, ms: it has shown that it runs.
 const TRANSCODED_AHEAD_MS: i64 = 1_000;
-/// A track that has not appeared by this much of the other is not waited for, ms.
-const LONGEST_SKEW_MS: i64 = 1_500;
 
 /// An item that is ready to go on the air: its buffer begins with an IDR picture.
 #[derive(Debug)]
@@ -96,11 +94,11 @@ impl Opener {
         Ok(info)
     }
 
-    /// Whether the bucket is out of reach. A bucket that says no is not.
-    pub async fn is_away(&self, item: &ItemSpec) -> bool {
+    /// What the bucket says of an item now; one that does not answer is away.
+    pub async fn reach(&self, item: &ItemSpec) -> Reach {
         match &self.objects {
-            Some(objects) => timeout(DEADLINE, objects.is_away(&item.key)).await.unwrap_or(true),
-            None => false,
+            Some(objects) => timeout(DEADLINE, objects.reach(&item.key)).await.unwrap_or(Reach::Away),
+            None => Reach::There,
         }
     }
 
@@ -174,7 +172,7 @@ impl Opener {
 /// The feed, told where its last picture ends.
 fn ends_with(feed: Feed, info: &MediaInfo, from_ms: u64) -> Feed {
     let pictures = info.pictures_end_ms().and_then(|end| i64::try_from(end.saturating_sub(from_ms)).ok());
-    feed.buffer().pictures_end_ms = pictures;
+    feed.buffer().ends_at(pictures);
     feed
 }
 
@@ -266,11 +264,12 @@ fn verdict(buffer: &mut Buffer, recipe: &Recipe, from_start_ms: i64) -> Option<R
     }
     let enough_video = match (idr.count, copied) {
         (0, _) => false,
-        (1, true) => ended || buffer.is_full(),
+        (1, true) => ended || idr.foreseen || buffer.is_full(),
         (_, true) => true,
         (_, false) => ended || ahead >= TRANSCODED_AHEAD_MS,
     };
-    let audio_known = !buffer.has_audio || !buffer.audio.is_empty() || ended || ahead >= LONGEST_SKEW_MS;
+    let audio_known =
+        !buffer.has_audio || !buffer.audio.is_empty() || ended || ahead >= buffer.skew_ms() * 3 / 2;
     if enough_video && audio_known {
         buffer.enter_at_idr(i64::MIN);
         return Some(Ok(()));

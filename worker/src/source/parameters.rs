@@ -22,6 +22,19 @@ pub fn nal_units(mut bytes: &[u8], length_size: usize) -> impl Iterator<Item = &
     })
 }
 
+/// Type of the first slice in what a picture begins with, in AVCC form with lengths of four bytes (ITU-T H.264, table
+/// 7-1); `None` where it does not reach that far.
+pub fn first_slice(mut picture: &[u8]) -> Option<u8> {
+    loop {
+        let (length, rest) = picture.split_first_chunk()?;
+        let kind = rest.first()? & 0x1F;
+        if (1..=5).contains(&kind) {
+            return Some(kind);
+        }
+        picture = rest.get(u32::from_be_bytes(*length) as usize..).filter(|_| *length != [0; 4])?;
+    }
+}
+
 /// The FLV sequence header for a picture that brings parameter sets of its own; `None` where it brings none, or none
 /// that `present` has not.
 pub fn header_for(picture: &[u8], length_size: usize, present: &[u8]) -> Option<Bytes> {

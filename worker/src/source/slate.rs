@@ -91,10 +91,12 @@ impl Slate {
         cache: &Path,
     ) -> Result<PathBuf, String> {
         Slate::load_or_make(tools, profile, name, cache).await?;
-        let paths = [name, ""].map(|name| path_of(profile, name, cache));
-        let about = paths[0].clone();
-        let found = disk::soon(&about, move || paths.into_iter().find(|path| path.exists())).await;
-        found.ok().flatten().ok_or_else(|| "the slate cannot be kept in the cache".to_owned())
+        for path in [name, ""].map(|name| path_of(profile, name, cache)) {
+            if disk::metadata(&path).await.is_ok() {
+                return Ok(path);
+            }
+        }
+        Err("the slate cannot be kept in the cache".to_owned())
     }
 
     fn parse(bytes: &[u8], profile: &Profile) -> Result<Slate, String> {
@@ -160,11 +162,7 @@ impl Maker<'_> {
         if let Some(slate) = self.load(&path).await {
             return Ok(Some(slate));
         }
-        let drawn = match Lettering::new(name, self.profile, self.cache).await {
-            Ok(lettering) => self.draw(Some(&lettering), patience > HURRY).await,
-            Err(why) => Err(why),
-        };
-        match drawn {
+        match self.draw_name(name, patience > HURRY).await {
             Ok(bytes) => self.keep(bytes, path).await.map(Some),
             Err(why) => {
                 tracing::warn!(reason = %why, "the channel's name cannot be drawn; the slate goes without it");
@@ -188,7 +186,7 @@ impl Maker<'_> {
 
     /// `None` when it is not its turn within `patience`. Where no lock can be had nobody waits for others.
     async fn turn(&self, lock: &str, patience: Duration) -> Option<Option<Turn>> {
-        let taken = timeout(patience, Turn::take(self.cache.join(lock))).await.ok()?;
+        let taken = timeout(patience, Turn::take(&self.cache.join(lock))).await.ok()?;
         Some(
             taken
                 .inspect_err(
@@ -204,6 +202,15 @@ impl Maker<'_> {
         Slate::parse(&bytes, self.profile).ok()
     }
 
+    async fn draw_name(&self, name: &str, aside: bool) -> Result<Vec<u8>, String> {
+        let (name, profile, cache) = (name.to_owned(), self.profile.clone(), self.cache.to_owned());
+        let lettering = disk::soon(self.cache, move || Lettering::new(&name, &profile, &cache)).await;
+        let lettering = lettering.map_err(|error| error.to_string())??;
+        let drawn = self.draw(Some(&lettering), aside).await;
+        disk::let_go(lettering);
+        drawn
+    }
+
     async fn draw(&self, lettering: Option<&Lettering>, aside: bool) -> Result<Vec<u8>, String> {
         let mut command = child::command(&self.tools.ffmpeg, &self.tools.secrets_free_environment());
         if let Some(lettering) = lettering {
@@ -216,12 +223,12 @@ impl Maker<'_> {
         child::answer(command, if aside { DEADLINE_ASIDE } else { DEADLINE }, MOST_BYTES).await
     }
 
-    /// Keeps what was drawn. A slate that cannot be kept is made again by the next run; a slow disk may finish later.
+    /// Keeps what was drawn. A slate that cannot be kept is made again by the next run.
     async fn keep(&self, bytes: Vec<u8>, path: PathBuf) -> Result<Slate, String> {
         let slate = Slate::parse(&bytes, self.profile)?;
-        let (folder, file) = (self.cache.to_owned(), path.clone());
-        let kept = disk::soon(&path, move || {
-            atomic::private_folder(&folder).and_then(|()| atomic::replace(&file, &bytes))
+        let folder = self.cache.to_owned();
+        let kept = disk::soon(self.cache, move || {
+            atomic::private_folder(&folder).and_then(|()| atomic::replace(&path, &bytes))
         });
         if let Err(error) = kept.await.flatten() {
             tracing::warn!(%error, "the slate cannot be kept in the cache");
@@ -238,7 +245,14 @@ mod tests {
     #[test]
     fn enough_is_in_hand_however_slow_the_pictures_come() {
         let shape = Shape::Video { width: 16, height: 16, fps: 1.0, kbps: 0 };
-        let picture = |dts| SourceTag { dts, cts: 0, idr: dts == 0, body: BytesMut::new(), config: None };
+        let picture = |dts| SourceTag {
+            dts,
+            cts: 0,
+            idr: dts == 0,
+            next_idr: None,
+            body: BytesMut::new(),
+            config: None,
+        };
         let slate = Slate::of_pictures((0..4).map(|n| picture(n * 1000)).collect(), 4000.0, shape);
         let mut buffer = Buffer::new(shape, false);
         slate.top_up(&mut buffer);

@@ -6,7 +6,7 @@ use state::atomic;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -15,8 +15,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// The right to do something alone, for as long as it is kept.
 #[derive(Debug)]
-pub(super) struct Turn {
-    _lock: disk::Held<File>,
+pub(super) struct Turn(Option<File>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        disk::let_go(self.0.take());
+    }
 }
 
 impl Turn {
@@ -24,23 +28,25 @@ impl Turn {
     ///
     /// # Errors
     /// Why the file cannot be locked, in words.
-    pub(super) async fn take(path: PathBuf) -> Result<Self, String> {
-        let problem = |error: io::Error| format!("{}: {error}", path.display());
-        let place = path.clone();
-        let lock = disk::soon(&path, move || {
-            atomic::private_folder(place.parent().unwrap_or(&place))?;
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(place)
-        });
-        let mut lock = lock.await.flatten().map_err(problem)?;
+    pub(super) async fn take(path: &Path) -> Result<Self, String> {
         loop {
-            let asked;
-            (asked, lock) = disk::soon(&path, move || (lock.try_lock(), lock)).await.map_err(problem)?;
-            match asked {
-                Ok(()) => return Ok(Self { _lock: lock.into() }),
-                Err(TryLockError::WouldBlock) => sleep(ASK_AGAIN).await,
-                Err(TryLockError::Error(error)) => return Err(problem(error)),
+            let lock = path.to_owned();
+            match disk::soon(path, move || try_lock(&lock)).await.flatten() {
+                Ok(Some(lock)) => return Ok(Self(Some(lock))),
+                Ok(None) => sleep(ASK_AGAIN).await,
+                Err(error) => return Err(format!("{}: {error}", path.display())),
             }
         }
+    }
+}
+
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    path.parent().map_or(Ok(()), atomic::private_folder)?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -53,10 +59,12 @@ mod tests {
     async fn one_has_it_and_the_next_when_that_one_is_done() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/x.lock");
-        let first = Turn::take(path.clone()).await.unwrap();
-        assert!(timeout(Duration::from_millis(400), Turn::take(path.clone())).await.is_err());
+        let first = Turn::take(&path).await.unwrap();
+        assert!(timeout(Duration::from_millis(400), Turn::take(&path)).await.is_err());
         drop(first);
-        timeout(Duration::from_secs(20), Turn::take(path)).await.unwrap().unwrap();
-        assert!(Turn::take("/dev/null/x.lock".into()).await.unwrap_err().starts_with("/dev/null/x.lock: "));
+        timeout(Duration::from_secs(20), Turn::take(&path)).await.unwrap().unwrap();
+        assert!(
+            Turn::take(Path::new("/dev/null/x.lock")).await.unwrap_err().starts_with("/dev/null/x.lock: ")
+        );
     }
 }

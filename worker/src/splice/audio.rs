@@ -13,8 +13,6 @@ use std::sync::Arc;
 const FRAME_SAMPLES: u64 = 1024;
 /// How far a frame may lie off the grid inside a feed, ms, before frames are dropped or inserted.
 const LOOSE_MS: f64 = 24.0;
-/// Sound that has not come although pictures this much later are in hand is not coming, ms.
-const LONGEST_SKEW_MS: i64 = 1_000;
 
 #[derive(Debug)]
 pub(super) struct AudioLane {
@@ -119,7 +117,7 @@ impl AudioLane {
         let none_coming = !buffer.has_audio
             || buffer.end.is_some()
             || part.until.is_some()
-            || pictures_end > clock as i64 + LONGEST_SKEW_MS;
+            || pictures_end > clock as i64 + buffer.skew_ms();
         if none_coming { Offer::Silence } else { Offer::Nothing }
     }
 

@@ -54,7 +54,7 @@ impl Clip {
 }
 
 fn raw(kind: Kind, at: i64, body: &[u8]) -> RawTag {
-    RawTag { kind, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(body) }
+    RawTag { kind, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(body), next_idr: None }
 }
 
 /// Plays clips one after another until the last one has ended.

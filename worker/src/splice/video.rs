@@ -4,14 +4,12 @@ use super::{HOUSE_DELAY_MS, LATEST_PICTURE_MS, Placed};
 use crate::media::{Tag, Track};
 use crate::source::buffer::{Buffer, SourceTag};
 use crate::source::feed::Feed;
+use crate::source::flv::NextIdr;
 use std::sync::Arc;
 
 /// Pictures that are looked at before one is sent, to know whether the stream may be left after it. Deeper
 /// reordering than this is not used by any encoder in the field.
 const LOOK_AHEAD: usize = 8;
-
-/// Sound this much ahead of the newest picture means that no picture lies between, ms.
-const LONGEST_SKEW_MS: i64 = 1_000;
 
 /// What the lane has to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +85,7 @@ impl VideoLane {
     pub(super) fn next(&self) -> Next {
         let Some(on) = &self.on else { return Next::Ended };
         let buffer = on.placed.feed.buffer();
-        let hole = buffer.sound_ahead_ms() >= LONGEST_SKEW_MS;
+        let hole = buffer.sound_ahead_ms() >= buffer.skew_ms();
         let Some(first) = buffer.video.front() else {
             return match hole {
                 _ if buffer.has_all_pictures() || buffer.sound_ahead_ms() >= LATEST_PICTURE_MS => Next::Ended,
@@ -140,7 +138,7 @@ impl VideoLane {
         let Some(mut picture) = buffer.video.pop_front() else { return };
         let pts = (picture.pts() + on.placed.offset).max(dts);
         let Some(config) = picture.config.take() else { return };
-        let next_idr = if picture.idr { self.next_idr(on, &buffer, pts) } else { None };
+        let next_idr = if picture.idr { self.next_idr(on, &buffer, pts, picture.next_idr) } else { None };
         let cts = (pts - dts).min(0x7F_FFFF) as i32;
         picture.body[2..5].copy_from_slice(&cts.to_be_bytes()[1..]);
         let body = picture.body.freeze();
@@ -152,7 +150,13 @@ impl VideoLane {
     }
 
     /// Decoding time of the next IDR picture: of this feed, or of whatever follows its end.
-    fn next_idr(&self, on: &OnAir, buffer: &Buffer, pts: i64) -> Option<i64> {
+    fn next_idr(&self, on: &OnAir, buffer: &Buffer, pts: i64, known: Option<NextIdr>) -> Option<i64> {
+        let end = buffer.pictures_end_ms.map(|end| end + on.placed.offset - HOUSE_DELAY_MS);
+        match (known, end) {
+            (Some(NextIdr::At(dts)), _) => return Some(dts + on.placed.offset + on.shift),
+            (Some(NextIdr::None { .. }), Some(end)) => return Some(end),
+            (Some(NextIdr::None { .. }) | None, _) => {}
+        }
         let of_feed = buffer.video.iter().find(|t| t.idr).map(|t| on.natural_dts(t));
         of_feed.or_else(|| {
             let last = buffer.video.iter().map(|t| t.pts() + on.placed.offset).max().unwrap_or(pts);

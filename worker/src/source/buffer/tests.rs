@@ -6,12 +6,12 @@ use proptest::prelude::*;
 fn video(at: i64, kind: u8, cts: i32, nal: u8) -> RawTag {
     let cts = cts.to_be_bytes();
     let body = [kind, 1, cts[1], cts[2], cts[3], 0, 0, 0, 2, nal, 0xFF];
-    RawTag { kind: Kind::Video, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(&body[..]) }
+    RawTag { kind: Kind::Video, at_ms: at + TIME_SHIFT_MS, body: BytesMut::from(&body[..]), next_idr: None }
 }
 
 fn header() -> RawTag {
     let body = [0x17, 0, 0, 0, 0, 1, 100, 0, 31, 0xFF];
-    RawTag { kind: Kind::Video, at_ms: TIME_SHIFT_MS, body: BytesMut::from(&body[..]) }
+    RawTag { kind: Kind::Video, at_ms: TIME_SHIFT_MS, body: BytesMut::from(&body[..]), next_idr: None }
 }
 
 fn buffer() -> Buffer {
@@ -80,7 +80,7 @@ fn pictures_that_are_there_for_the_sound_end_with_it() {
         buffer.push(video(at, if at == 0 { 0x17 } else { 0x27 }, cts, if at == 0 { 0x65 } else { 0x41 }));
     }
     let sound = BytesMut::from(&[0xAF, 1, 0x21][..]);
-    buffer.push(RawTag { kind: Kind::Audio, at_ms: TIME_SHIFT_MS + 190, body: sound });
+    buffer.push(RawTag { kind: Kind::Audio, at_ms: TIME_SHIFT_MS + 190, body: sound, next_idr: None });
     buffer.finish(End::Complete);
     assert_eq!(buffer.video.iter().map(SourceTag::pts).collect::<Vec<_>>(), [80, 200, 120, 160]);
     assert_eq!(buffer.end, Some(End::Complete));
@@ -96,27 +96,66 @@ fn a_picture_that_brings_other_parameter_sets_has_another_header_from_there_on()
         body.extend_from_slice(unit);
     }
     let at_ms = TIME_SHIFT_MS + 40;
-    buffer.push(RawTag { kind: Kind::Video, at_ms, body: BytesMut::from(&body[..]) });
+    buffer.push(RawTag { kind: Kind::Video, at_ms, body: BytesMut::from(&body[..]), next_idr: None });
     buffer.push(video(80, 0x27, 0, 0x41));
     let profiles: Vec<u8> = buffer.video.iter().map(|t| t.config.as_ref().unwrap().header[6]).collect();
     assert_eq!(profiles, [100, 77, 77]);
 }
 
 #[test]
-fn of_a_file_no_more_is_read_ahead_than_its_gops_and_its_end_need() {
-    let mut buffer = buffer();
-    assert!(buffer.worth_reading_ms() > HIGH_MS, "nobody knows where it ends");
-    buffer.pictures_end_ms = Some(60_000);
-    for at in [0, 1000, 2000] {
-        let idr = at % 2000 == 0;
-        buffer.push(video(at, if idr { 0x17 } else { 0x27 }, 0, if idr { 0x65 } else { 0x41 }));
+fn of_a_file_no_more_is_read_ahead_than_the_splice_needs() {
+    let mut buffer = buffer().in_order();
+    buffer.ends_at(Some(60_000));
+    let enough = |buffer: &mut Buffer, from: i64| {
+        let step = |n: i64| {
+            video(n * 40, if n % 50 == 0 { 0x17 } else { 0x27 }, 0, if n % 50 == 0 { 0x65 } else { 0x41 })
+        };
+        let read = (from..1_500).take_while(|n| {
+            buffer.push(step(*n));
+            !buffer.is_full()
+        });
+        read.count() as i64 * 40
+    };
+    assert_eq!(enough(&mut buffer, 0), 1_400, "a second and ten pictures");
+    assert_eq!(buffer.left_ms(), Some(60_000));
+    buffer.video.drain(..30);
+    assert_eq!(buffer.left_ms(), Some(58_800));
+    buffer.read_further(4_000);
+    enough(&mut buffer, 36);
+    assert_eq!(buffer.ahead_ms(), 4_000, "it fell once");
+}
+
+#[test]
+fn where_pictures_are_few_more_is_read_and_sound_in_their_place_tells_a_hole() {
+    let mut buffer = buffer().in_order();
+    buffer.ends_at(Some(60_000));
+    for (at, nal) in [(0, 0x65), (3_000, 0x41)] {
+        buffer.push(video(at, if nal == 0x65 { 0x17 } else { 0x27 }, 0, nal));
+        assert!(!buffer.is_full(), "the splice keeps the last pictures back");
     }
-    assert_eq!(buffer.worth_reading_ms(), 3_750);
-    buffer.push(video(6000, 0x17, 0, 0x65));
-    assert_eq!(buffer.worth_reading_ms(), HIGH_MS, "GOPs of 4 s");
-    buffer.push(video(54_500, 0x17, 0, 0x65));
-    buffer.video.drain(..4);
-    assert!(buffer.worth_reading_ms() > HIGH_MS, "the rest is read at once");
+    assert_eq!(buffer.skew_ms(), 380);
+    let body = BytesMut::from(&[0xAF, 1, 0][..]);
+    for at in [2_600, 4_400] {
+        buffer.push(RawTag {
+            kind: Kind::Audio,
+            at_ms: TIME_SHIFT_MS + at,
+            body: body.clone(),
+            next_idr: None,
+        });
+    }
+    assert!(buffer.sound_ahead_ms() >= buffer.skew_ms() && buffer.is_full());
+}
+
+#[test]
+fn what_follows_an_idr_picture_counts_before_it_was_read() {
+    let mut buffer = buffer();
+    let next_idr = Some(NextIdr::At(TIME_SHIFT_MS + 5_000));
+    buffer.push(RawTag { next_idr, ..video(0, 0x17, 0, 0x65) });
+    assert_eq!((buffer.idr().count, buffer.idr().widest_ms, buffer.idr().foreseen), (1, 5_000, true));
+    assert_eq!(buffer.video[0].next_idr, Some(NextIdr::At(5_000)));
+    let next_idr = Some(NextIdr::None { last: TIME_SHIFT_MS + 9_000 });
+    buffer.push(RawTag { next_idr, ..video(40, 0x17, 0, 0x41) });
+    assert_eq!((buffer.video[1].next_idr, buffer.idr().widest_ms), (None, 5_000), "a flag is not enough");
 }
 
 proptest! {
@@ -124,7 +163,7 @@ proptest! {
     fn arbitrary_bodies_never_panic(kind in 0u8..3, body in prop::collection::vec(any::<u8>(), 0..80), at in any::<i32>()) {
         let kind = [Kind::Video, Kind::Audio, Kind::Other][usize::from(kind)];
         let mut buffer = buffer();
-        buffer.push(RawTag { kind, at_ms: i64::from(at), body: BytesMut::from(&body[..]) });
+        buffer.push(RawTag { kind, at_ms: i64::from(at), body: BytesMut::from(&body[..]), next_idr: None });
         buffer.enter_at_idr(0);
     }
 }
@@ -132,8 +171,12 @@ proptest! {
 #[test]
 fn many_tags_of_nothing_fill_a_buffer_too() {
     let mut buffer = buffer();
-    let sound =
-        || RawTag { kind: Kind::Audio, at_ms: TIME_SHIFT_MS, body: BytesMut::from(&[0xAF, 1, 0][..]) };
+    let sound = || RawTag {
+        kind: Kind::Audio,
+        at_ms: TIME_SHIFT_MS,
+        body: BytesMut::from(&[0xAF, 1, 0][..]),
+        next_idr: None,
+    };
     let pushed = (0..400_000).take_while(|_| {
         buffer.push(sound());
         !buffer.audio.len().is_multiple_of(1_000) || !buffer.is_full()

@@ -1,10 +1,11 @@
 //! Ordinary MP4 files with H.264 and AAC-LC, read without FFmpeg: the same tags at a fraction of the cost.
 //!
-//! `place` is where the bytes are, `boxes` and `samples` read tables in place, `track` says what is ordinary, `reader` gives tags. What is unusual is
-//! refused with a reason and left to FFmpeg. Reading a file blocks: it is done on a thread that paces nothing. Of
+//! `place` is where the bytes are, `boxes` and `samples` read tables in place, `track` says what is ordinary, `reader` gives tags,
+//! of a file in bursts (`burst`). What is unusual is refused with a reason and left to FFmpeg. Reading a file blocks: it is done on a thread that paces nothing. Of
 //! an object only what is in hand is read, and what is missing is named.
 
 mod boxes;
+mod burst;
 mod object;
 mod place;
 mod reader;
@@ -12,5 +13,6 @@ mod samples;
 mod track;
 
 pub use boxes::Refused;
+pub use burst::Amount;
 pub use object::ObjectReader;
 pub use reader::{Ask, Reader};

@@ -1,5 +1,6 @@
 //! An object of a bucket that is read: the reader says what it misses, and that is fetched. Nothing blocks.
 
+use super::burst::Amount;
 use super::place::Held;
 use super::reader::{Ask, Reader};
 use crate::source::flv::RawTag;
@@ -36,18 +37,18 @@ impl ObjectReader {
         Err("its parts lie too far apart".to_owned())
     }
 
-    /// Appends tags in order of time, about `bytes` of them or what is in hand, and fetches what the call before
+    /// Appends tags in order of time, about so many or what is in hand, and fetches what the call before
     /// missed. False when there are no more.
     ///
     /// # Errors
     /// Why nothing more can be read, in words.
-    pub async fn read(&mut self, bytes: usize, tags: &mut Vec<RawTag>) -> Result<bool, String> {
+    pub async fn read(&mut self, amount: Amount, tags: &mut Vec<RawTag>) -> Result<bool, String> {
         if let Some(held) = self.reader.held()
             && let Some(missing) = held.missing()
         {
             held.fetch(missing, &mut self.stream).await.map_err(|error| error.to_string())?;
         }
-        let read = self.reader.read(bytes, tags);
+        let read = self.reader.read(amount, tags);
         let misses = self.reader.held().is_some_and(|held| held.misses());
         if misses { Ok(true) } else { read }
     }

@@ -9,8 +9,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use storage::StorageError;
 
-/// Read at once of a file, for each track.
-const WINDOW: usize = 64 * 1024;
 /// Parts of an object that are kept: of its head, its tables, and for each track where it is read.
 const PARTS: usize = 4;
 
@@ -29,6 +27,14 @@ impl Place {
         match self {
             Self::File(_, size) => *size,
             Self::Object(held) => held.size,
+        }
+    }
+
+    /// The file, where it is one.
+    pub(super) fn file(&self) -> Option<&File> {
+        match self {
+            Self::File(file, _) => Some(file),
+            Self::Object(_) => None,
         }
     }
 
@@ -123,59 +129,6 @@ impl Held {
         let bytes = part.1.slice(skip..skip + length);
         self.parts.push_front(part);
         Some(bytes)
-    }
-}
-
-/// A part of a file in memory, for one track.
-#[derive(Debug, Default)]
-pub(super) struct Window {
-    at: u64,
-    bytes: Vec<u8>,
-    /// The sample that was read last of an object.
-    sample: Bytes,
-}
-
-impl Window {
-    /// These bytes. What is read ahead of a file serves the samples that follow.
-    pub(super) fn read(&mut self, place: &mut Place, offset: u64, size: u32) -> io::Result<&[u8]> {
-        let size = size as usize;
-        let file = match place {
-            Place::File(file, _) => file,
-            Place::Object(_) => {
-                self.sample = place.whole(offset, size)?;
-                return Ok(&self.sample);
-            }
-        };
-        let within = offset.checked_sub(self.at).and_then(|from| usize::try_from(from).ok());
-        let within = within.filter(|from| from.checked_add(size).is_some_and(|end| end <= self.bytes.len()));
-        let from = match within {
-            Some(from) => from,
-            None => {
-                self.fill(file, offset, size)?;
-                0
-            }
-        };
-        self.bytes.get(from..from + size).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
-    fn fill(&mut self, file: &File, offset: u64, size: usize) -> io::Result<()> {
-        self.bytes.resize(size.max(WINDOW), 0);
-        self.bytes.shrink_to(WINDOW.max(size));
-        let mut filled = 0;
-        while filled < self.bytes.len() {
-            match file.read_at(&mut self.bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.bytes.clear();
-                    return Err(error);
-                }
-            }
-        }
-        self.bytes.truncate(filled);
-        self.at = offset;
-        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! A file that is read: its movie box once, then its samples in order of time, as the tags that FFmpeg would write.
 
 use super::boxes::{Kind, Refused, children, need, only};
-use super::place::{Held, Place, Window};
+use super::burst::Amount;
+use super::place::{Held, Place};
 use super::samples::{Cursor, Sample};
 use super::track::{self, Handler, Track};
 use crate::source::buffer::{TIME_SHIFT_MS, has_idr};
@@ -32,23 +33,60 @@ const TRIED: usize = 8;
 /// An open file.
 #[derive(Debug)]
 pub struct Reader {
-    place: Place,
-    video: Lane,
-    audio: Option<Lane>,
+    pub(super) place: Place,
+    pub(super) video: Lane,
+    pub(super) audio: Option<Lane>,
     /// What is subtracted from times of the file, µs.
-    zero_us: i64,
+    pub(super) zero_us: i64,
     begun: bool,
 }
 
 /// A track that is being read.
 #[derive(Debug)]
-struct Lane {
-    track: Track,
-    cursor: Cursor,
-    next: Option<Sample>,
-    window: Window,
+pub(super) struct Lane {
+    pub(super) track: Track,
+    kind: TagKind,
+    pub(super) cursor: Cursor,
+    pub(super) next: Option<Sample>,
+    /// Goes before the cursor, to see what will be read soon.
+    pub(super) scout: Cursor,
     /// Pictures in a row that could not be read as such.
     damaged: u32,
+}
+
+/// A sample that is about to be a tag.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Planned {
+    pub(super) kind: TagKind,
+    pub(super) sample: Sample,
+    /// Decoding time, ms of the item.
+    pub(super) dts: i64,
+    /// Presentation minus decoding time, ms.
+    cts: u32,
+}
+
+impl Planned {
+    /// Bytes of the tag before those of the sample.
+    pub(super) fn head(&self) -> usize {
+        if self.kind == TagKind::Video { 5 } else { 2 }
+    }
+
+    /// Bytes of the tag.
+    pub(super) fn length(&self) -> usize {
+        self.head() + self.sample.size as usize
+    }
+
+    pub(super) fn write_head(&self, body: &mut [u8]) {
+        let [_, composition @ ..] = self.cts.to_be_bytes();
+        let flag = if self.sample.sync { 0x17 } else { 0x27 };
+        match self.kind {
+            TagKind::Video => {
+                body[..2].copy_from_slice(&[flag, 1]);
+                body[2..5].copy_from_slice(&composition);
+            }
+            _ => body[..2].copy_from_slice(&[0xAF, 1]),
+        }
+    }
 }
 
 /// What is asked of a file.
@@ -97,7 +135,8 @@ impl Reader {
         let begins = begins.into_iter().flatten().min().unwrap_or(0);
         let zero_us =
             begins.saturating_add(i64::try_from(ask.from_ms).unwrap_or(i64::MAX).saturating_mul(1000));
-        let (video, audio) = (Lane::new(video), audio.map(Lane::new));
+        let video = Lane::new(video, TagKind::Video);
+        let audio = audio.map(|audio| Lane::new(audio, TagKind::Audio));
         let mut reader = Self { place, video, audio, zero_us, begun: false };
         let entered = if ask.from_ms > 0 { reader.enter_before(zero_us) } else { Ok(()) };
         match entered {
@@ -146,33 +185,35 @@ impl Reader {
     ) -> io::Result<Option<&'a (Cursor, Sample)>> {
         for candidate in found {
             let sample = candidate.1;
-            let bytes = self.video.window.read(&mut self.place, sample.offset, sample.size.min(LOOK))?;
-            if has_idr(bytes, 4) {
+            let bytes = self.place.whole(sample.offset, sample.size.min(LOOK) as usize)?;
+            if has_idr(&bytes, 4) {
                 return Ok(Some(candidate));
             }
         }
         Ok(found.back())
     }
 
-    /// Appends tags in order of time until there are `bytes` of them. False when there are no more.
+    /// Appends tags in order of time until there is this much of them. False when there are no more.
     ///
     /// # Errors
     /// Why nothing more can be read, in words.
-    pub fn read(&mut self, bytes: usize, tags: &mut Vec<RawTag>) -> Result<bool, String> {
+    pub fn read(&mut self, amount: Amount, tags: &mut Vec<RawTag>) -> Result<bool, String> {
         if !self.begun {
             self.begun = true;
             tags.extend(self.headers());
         }
-        let mut sum = 0;
-        while sum < bytes {
-            let sound_first = match (self.video.due_us(), self.audio.as_ref().and_then(Lane::due_us)) {
-                (None, None) => return Ok(false),
-                (video, audio) => video.is_none_or(|video| audio.is_some_and(|audio| audio < video)),
+        if self.place.file().is_some() {
+            return self.burst(amount, tags);
+        }
+        let (mut sum, zero_us) = (0, self.zero_us);
+        while sum < amount.bytes {
+            let sound_first = match self.next_lane() {
+                None => return Ok(false),
+                Some((_, lane)) => lane.kind == TagKind::Audio,
             };
-            let zero_us = self.zero_us;
             let tag = match (&mut self.audio, sound_first) {
-                (Some(audio), true) => audio.tag(&mut self.place, zero_us, &[0xAF, 1], TagKind::Audio)?,
-                _ => self.video.tag(&mut self.place, zero_us, &[], TagKind::Video)?,
+                (Some(audio), true) => audio.tag(&mut self.place, zero_us)?,
+                _ => self.video.tag(&mut self.place, zero_us)?,
             };
             if let Some(tag) = tag {
                 sum += tag.body.len();
@@ -182,11 +223,26 @@ impl Reader {
         Ok(true)
     }
 
+    /// The track whose turn it is, and the time of its next sample, µs of the file.
+    pub(super) fn next_lane(&mut self) -> Option<(i64, &mut Lane)> {
+        match (self.video.due_us(), self.audio.as_mut()) {
+            (video, Some(audio)) if audio.due_us().is_some_and(|at| video.is_none_or(|video| at < video)) => {
+                Some((audio.due_us()?, audio))
+            }
+            (video, _) => Some((video?, &mut self.video)),
+        }
+    }
+
+    /// A time of the file as ms of the item.
+    pub(super) fn millis(&self, us: i64) -> i64 {
+        millis(us.saturating_sub(self.zero_us))
+    }
+
     fn headers(&self) -> impl Iterator<Item = RawTag> {
         let header = |kind, head: &[u8], setup: &Bytes| {
             let mut body = BytesMut::from(head);
             body.put_slice(setup);
-            RawTag { kind, at_ms: TIME_SHIFT_MS, body }
+            RawTag { kind, at_ms: TIME_SHIFT_MS, body, next_idr: None }
         };
         let video = header(TagKind::Video, &[0x17, 0, 0, 0, 0], &self.video.track.setup);
         let audio = self.audio.as_ref().map(|audio| header(TagKind::Audio, &[0xAF, 0], &audio.track.setup));
@@ -195,15 +251,16 @@ impl Reader {
 }
 
 impl Lane {
-    fn new(track: Track) -> Self {
+    fn new(track: Track, kind: TagKind) -> Self {
         let cursor = Cursor::new(Arc::clone(&track.tables));
-        let mut lane =
-            Self { track, cursor: cursor.clone(), next: None, window: Window::default(), damaged: 0 };
+        let scout = cursor.clone();
+        let mut lane = Self { track, kind, cursor: cursor.clone(), next: None, scout, damaged: 0 };
         lane.go_to(cursor);
         lane
     }
 
     fn go_to(&mut self, cursor: Cursor) {
+        self.scout = cursor.clone();
         self.cursor = cursor;
         self.step();
     }
@@ -222,61 +279,71 @@ impl Lane {
     }
 
     /// To the next sample that a viewer gets.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.next = self.cursor.find(|sample| self.track.shows(sample));
     }
 
-    fn due_us(&self) -> Option<i64> {
+    pub(super) fn due_us(&self) -> Option<i64> {
         self.next.map(|sample| self.track.time_us(sample.dts))
     }
 
-    /// The next sample as a tag; `None` for one without content.
-    fn tag(
-        &mut self,
-        place: &mut Place,
-        zero_us: i64,
-        head: &[u8],
-        kind: TagKind,
-    ) -> Result<Option<RawTag>, String> {
+    /// What is next; `None` for a sample without content.
+    ///
+    /// # Errors
+    /// That a file of this size cannot hold it.
+    pub(super) fn planned(&self, size: u64, zero_us: i64) -> Result<Option<Planned>, String> {
         let Some(sample) = self.next else { return Ok(None) };
-        let end = sample.offset.saturating_add(u64::from(sample.size));
-        if end > place.size() || sample.size > MAX_SAMPLE {
+        if sample.end() > size || sample.size > MAX_SAMPLE {
             return Err("the file is cut short: it says more than it holds".to_owned());
-        }
-        if sample.size == 0 {
-            self.step();
-            return Ok(None);
         }
         let ms = |ticks: i64| millis(self.track.time_us(ticks).saturating_sub(zero_us));
         let (dts, pts) = (ms(sample.dts), ms(sample.pts()));
-        let bytes =
-            self.window.read(place, sample.offset, sample.size).map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => "the file became shorter while it was read".to_owned(),
-                _ => format!("the file cannot be read: {error}"),
-            })?;
-        if kind == TagKind::Video {
-            let whole = nal_units(bytes, 4).next().is_some();
-            self.damaged = if whole { 0 } else { self.damaged + 1 };
-            match self.damaged {
-                0 => {}
-                1..=MOST_DAMAGED => {
-                    self.step();
-                    return Ok(None);
-                }
-                _ => return Err("there are no pictures where the file says; it is damaged".to_owned()),
-            }
+        let cts = u32::try_from(pts - dts).unwrap_or(0);
+        Ok((sample.size > 0).then_some(Planned { kind: self.kind, sample, dts, cts }))
+    }
+
+    /// Whether these bytes are a picture; one that is none is left out.
+    ///
+    /// # Errors
+    /// That there were too many that are none.
+    pub(super) fn is_whole(&mut self, picture: &[u8]) -> Result<bool, String> {
+        let whole = nal_units(picture, 4).next().is_some();
+        self.damaged = if whole { 0 } else { self.damaged + 1 };
+        if self.damaged > MOST_DAMAGED {
+            return Err("there are no pictures where the file says; it is damaged".to_owned());
         }
-        let mut body = BytesMut::with_capacity(5 + bytes.len());
-        if kind == TagKind::Video {
-            let composition = u32::try_from(pts - dts).unwrap_or(0).to_be_bytes();
-            body.put_slice(&[if sample.sync { 0x17 } else { 0x27 }, 1]);
-            body.put_slice(&composition[1..]);
+        Ok(whole)
+    }
+
+    /// The next sample as a tag; `None` for one without content.
+    fn tag(&mut self, place: &mut Place, zero_us: i64) -> Result<Option<RawTag>, String> {
+        let Some(planned) = self.planned(place.size(), zero_us)? else {
+            self.step();
+            return Ok(None);
+        };
+        let Planned { kind, sample, dts, .. } = planned;
+        let read = place.whole(sample.offset, sample.size as usize);
+        let bytes = read.map_err(|error| unread(Some(&error)))?;
+        if kind == TagKind::Video && !self.is_whole(&bytes)? {
+            self.step();
+            return Ok(None);
         }
-        body.put_slice(head);
-        body.put_slice(bytes);
+        let mut body = BytesMut::zeroed(planned.length());
+        planned.write_head(&mut body);
+        body[planned.head()..].copy_from_slice(&bytes);
         // Only now: what is not in hand yet is asked for again.
         self.step();
-        Ok(Some(RawTag { kind, at_ms: dts + TIME_SHIFT_MS, body }))
+        Ok(Some(RawTag { kind, at_ms: dts + TIME_SHIFT_MS, body, next_idr: None }))
+    }
+}
+
+/// Why a sample could not be read; without an error the file ended before it.
+pub(super) fn unread(error: Option<&io::Error>) -> String {
+    match error {
+        Some(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            format!("the file cannot be read: {error}")
+        }
+        _ => "the file became shorter while it was read".to_owned(),
     }
 }
 

@@ -24,6 +24,11 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    /// Where it ends in the file, bytes.
+    pub(super) fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.size))
+    }
+
     /// Presentation time, ticks.
     pub(super) fn pts(&self) -> i64 {
         self.dts + self.composition

@@ -71,7 +71,7 @@ impl Reel {
         let folder = opener.cache_dir.join("fallback");
         let path = folder.join(format!("{}.flv", prepared::name(&item.key, &item.content, profile)));
         // Only one worker makes a reel; the others wait and then find it.
-        let _turn = Turn::take(path.with_extension("lock")).await?;
+        let _turn = Turn::take(&path.with_extension("lock")).await?;
         if let Some(reel) = look(&path).await?.filter(|reel| reel.label.is_of(&item, profile)) {
             return Ok(reel);
         }
