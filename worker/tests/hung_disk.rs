@@ -16,6 +16,7 @@ use stream_worker::source::known::Known;
 use stream_worker::source::open::Opener;
 use stream_worker::source::probe;
 use stream_worker::source::reel::Reel;
+use stream_worker::source::slate::Slate;
 use tokio::sync::mpsc;
 
 /// Far more than any deadline: who is not back by then hangs.
@@ -156,4 +157,18 @@ fn a_reel_that_cannot_be_written_is_given_up() {
     reel.unwrap();
     let made = cache.join("fallback").join(format!("{name}.flv")).metadata().unwrap();
     assert!(made.is_file() && made.modified().unwrap() <= SystemTime::now());
+}
+
+#[test]
+fn where_the_kept_slate_hangs_it_is_drawn_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    for name in ["Main", ""] {
+        pipe(&cache.join(format!("slate-{}.flv", prepared::name(name, "", &profile()))));
+    }
+    let slate = on_the_workers_thread(async move {
+        let tools = Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into() };
+        Slate::load_or_make(&tools, &profile(), "Main", &cache).await.map(|slate| slate.shape())
+    });
+    slate.unwrap();
 }

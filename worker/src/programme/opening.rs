@@ -1,6 +1,7 @@
 //! Opening one item, off the loop: what was prepared, else the original; and what a failure means for the next try.
 
 use crate::circuit::Failure;
+use crate::source::object::Reach;
 use crate::source::open::{Opened, Opener};
 use crate::source::probe::MediaInfo;
 use state::prepared::WAITS;
@@ -61,11 +62,7 @@ impl Opening {
         };
         match opened {
             Ok(opened) => Ok(opened),
-            Err(why) => {
-                let missed = misses() > before;
-                let failure = judged(&opener, &item, witness.as_ref(), missed, &why).await;
-                Err(NotOpened { why, failure })
-            }
+            Err(why) => Err(judged(&opener, &item, witness.as_ref(), misses() > before, why).await),
         }
     }
 }
@@ -91,18 +88,24 @@ async fn judged(
     item: &ItemSpec,
     witness: Option<&ItemSpec>,
     missed: bool,
-    why: &str,
-) -> Failure {
+    why: String,
+) -> NotOpened {
+    let because = |failure: Failure, why: String| NotOpened { why, failure };
     if why == WAITS {
-        return Failure::Waits;
+        return because(Failure::Waits, why);
     }
-    let is_object = matches!(item.at, MediaAt::Object { .. });
-    if !is_object || !(missed || opener.is_away(item).await) {
-        return Failure::Item;
+    if matches!(item.at, MediaAt::Path(_)) {
+        return because(Failure::Item, why);
     }
-    let Some(other) = witness else { return Failure::Away };
-    let alone = !opener.is_away(other).await && opener.is_away(item).await;
-    if alone { Failure::Alone } else { Failure::Away }
+    match opener.reach(item).await {
+        // The bucket says it better than whoever read from it.
+        Reach::Refused(words) => return because(Failure::Item, words),
+        Reach::There if !missed => return because(Failure::Item, why),
+        Reach::There | Reach::Away => {}
+    }
+    let Some(other) = witness else { return because(Failure::Away, why) };
+    let alone = opener.reach(other).await != Reach::Away && opener.reach(item).await == Reach::Away;
+    because(if alone { Failure::Alone } else { Failure::Away }, why)
 }
 
 #[cfg(test)]

@@ -132,6 +132,17 @@ impl Link {
     }
 }
 
+/// What a bucket says of an object, when it is asked why that cannot be played.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// It is there.
+    There,
+    /// There is none, or nobody may have it, in words.
+    Refused(String),
+    /// The bucket cannot be reached.
+    Away,
+}
+
 /// The bucket of a channel.
 #[derive(Debug)]
 pub struct Objects {
@@ -222,9 +233,13 @@ impl Objects {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// Whether the bucket cannot be reached now.
-    pub async fn is_away(&self, key: &str) -> bool {
-        self.storage.stat(key).await.is_err_and(|error| error.is_worth_retrying())
+    /// What the bucket says of an object now.
+    pub async fn reach(&self, key: &str) -> Reach {
+        match self.storage.stat(key).await {
+            Ok(_) => Reach::There,
+            Err(error) if error.is_worth_retrying() => Reach::Away,
+            Err(error) => Reach::Refused(error.to_string()),
+        }
     }
 
     /// FFmpeg believes every certificate unless it is told not to.

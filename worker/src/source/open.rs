@@ -9,7 +9,7 @@ use super::disk;
 use super::feed::{Alive, Feed};
 use super::known::Known;
 use super::mp4::{Ask, ObjectReader, Reader};
-use super::object::{self, Input, Objects};
+use super::object::{self, Input, Objects, Reach};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
 use super::slate::Slate;
@@ -94,11 +94,11 @@ impl Opener {
         Ok(info)
     }
 
-    /// Whether the bucket is out of reach. A bucket that says no is not.
-    pub async fn is_away(&self, item: &ItemSpec) -> bool {
+    /// What the bucket says of an item now; one that does not answer is away.
+    pub async fn reach(&self, item: &ItemSpec) -> Reach {
         match &self.objects {
-            Some(objects) => timeout(DEADLINE, objects.is_away(&item.key)).await.unwrap_or(true),
-            None => false,
+            Some(objects) => timeout(DEADLINE, objects.reach(&item.key)).await.unwrap_or(Reach::Away),
+            None => Reach::There,
         }
     }
 
