@@ -83,7 +83,9 @@ fi
 
 port=$(free_port 8080)
 step "starting the controller"
-env STATE_DIR="$demo/state" STORAGE_LOCAL_DIR="$media" CONTROLLER_BIND="127.0.0.1:$port" LOG_FORMAT=text \
+# Settings of another installation that this shell may have exported are not the demo's.
+others=(HLS_DIR STORAGE_PROVIDER STORAGE_PREFIX WORKER_PATH MASTER_KEY CREDENTIALS_DIRECTORY ALERT_WEBHOOKS DEADMAN_URL)
+env "${others[@]/#/--unset=}" STATE_DIR="$demo/state" STORAGE_LOCAL_DIR="$media" CONTROLLER_BIND="127.0.0.1:$port" LOG_FORMAT=text \
   "$bin/stream-controller" >"$demo/controller.log" 2>&1 &
 controller_pid=$!
 api=http://127.0.0.1:$port
@@ -113,9 +115,9 @@ if [ -z "$check" ]; then
   cat >&2 <<TEXT
 
 watch      $api$hls   (VLC, mpv, Safari, any HLS player)
-status     curl -s -H @$demo/state/auth.header $api/streams/status | jq
-stop       curl -s -H @$demo/state/auth.header -X POST $api/streams/stop | jq
-start      curl -s -H @$demo/state/auth.header -X POST $api/streams/start | jq
+status     curl -s -H '@$demo/state/auth.header' $api/streams/status | jq
+stop       curl -s -H '@$demo/state/auth.header' -X POST $api/streams/stop | jq
+start      curl -s -H '@$demo/state/auth.header' -X POST $api/streams/start | jq
 your files put them into $media; they are played from the next round on
 logs       $demo/controller.log and $demo/state/logs/main.log
 

@@ -173,7 +173,13 @@ fn request_ids_and_origins_are_as_agreed() {
     let answer = house.request("OPTIONS", "/streams/start", &asked, b"");
     assert_eq!(answer.status, 200);
     assert!(answer.header("access-control-allow-headers").unwrap().contains("authorization"));
-    house.request("GET", "/nope", &[("X-Request-Id", "find-me")], b"").problem(404);
+    let nowhere = house.request("GET", "/nope", &[("X-Request-Id", "find-me")], b"");
+    nowhere.problem(404);
+    assert_eq!(nowhere.header("access-control-allow-origin"), None);
+    assert_ne!(
+        house.request("OPTIONS", "/nope", &asked, b"").header("access-control-allow-origin"),
+        Some("*")
+    );
     wait_for("the id in the log", || house.log().contains("find-me").then_some(()));
 
     let closed = House::with_worker("play");

@@ -18,12 +18,14 @@ pub struct MediaFile {
     pub content: String,
 }
 
-/// Whether a key is listed: a media extension, and no part of it hidden.
+/// Whether a key is listed: a media extension, no part of it hidden, and nothing in it that would forge a line of a log
+/// or move the cursor of a terminal.
 pub fn is_media_key(key: &str) -> bool {
     let hidden = key.split('/').any(|part| part.starts_with('.'));
     let extension =
         key.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, e)| e.to_ascii_lowercase());
-    !hidden && extension.is_some_and(|e| MEDIA_EXTENSIONS.contains(&e.as_str()))
+    let printable = !key.chars().any(char::is_control);
+    !hidden && printable && extension.is_some_and(|e| MEDIA_EXTENSIONS.contains(&e.as_str()))
 }
 
 /// Longest key in bytes that S3 and R2 take.
@@ -45,6 +47,16 @@ pub(crate) fn key_problem(key: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_listed_if_it_is_media_and_can_be_shown() {
+        for key in ["a.mp4", "shows/日本語 🎬.MKV", "it's \"50 %\".ts"] {
+            assert!(is_media_key(key), "{key:?}");
+        }
+        for key in ["a.txt", "mp4", ".a.mp4", ".git/a.mp4", "a\nERROR b.mp4", "a\u{1b}[2J.mp4", "a\0.mp4"] {
+            assert!(!is_media_key(key), "{key:?}");
+        }
+    }
 
     #[test]
     fn a_key_that_could_leave_the_folder_or_break_a_listing_is_refused() {

@@ -46,7 +46,8 @@ pub fn router(desk: Shared) -> Router {
         Some(cors) => api.layer(cors),
         None => api,
     };
-    let viewers = Router::new().route("/hls/{public_id}/{file}", get(hls::file)).layer(viewers_cors());
+    // Around the route alone: paths that nobody serves are not for everybody's pages.
+    let viewers = Router::new().route("/hls/{public_id}/{file}", get(hls::file).layer(viewers_cors()));
     framed(api.merge(viewers).with_state(desk), REQUEST_TIMEOUT)
 }
 

@@ -80,16 +80,23 @@ pub fn open(
     Ok((Preparer { handle: handle.clone(), config, wishes, briefing, supervisor, media }, handle))
 }
 
+/// A list that cannot be understood is put aside: nothing but the list is lost, and channels do not wait for it.
 fn load(file: &Path) -> anyhow::Result<List> {
     let text = match std::fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(List::default()),
         Err(error) => return Err(error).with_context(|| file.display().to_string()),
     };
-    let list: List = serde_json::from_slice(&text).with_context(|| {
-        format!("{} cannot be understood; remove it, and nothing but the list is lost", file.display())
-    })?;
-    Ok(list.resumed())
+    match serde_json::from_slice::<List>(&text) {
+        Ok(list) => Ok(list.resumed()),
+        Err(why) => {
+            let aside = file.with_extension(format!("json.broken-{}", state::now().as_millisecond()));
+            std::fs::rename(file, &aside).with_context(|| file.display().to_string())?;
+            tracing::error!(file = %file.display(), aside = %aside.display(), %why,
+                "the list of what is to be prepared was broken and was put aside");
+            Ok(List::default())
+        }
+    }
 }
 
 impl Handle {
@@ -253,6 +260,20 @@ mod tests {
     use state::ids::{ChannelId, Ulid};
     use state::profile::Profile;
     use state::wire::{ItemSpec, MediaAt};
+
+    #[test]
+    fn a_list_that_was_broken_is_put_aside_and_another_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prepare.json");
+        assert_eq!(load(&file).unwrap(), List::default());
+        for broken in [&b""[..], b"{\"version\": 1, \"ent", &[0xff, 0]] {
+            std::fs::write(&file, broken).unwrap();
+            assert_eq!(load(&file).unwrap(), List::default());
+            assert!(!file.exists());
+        }
+        let mut kept = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(kept.all(|name| name.to_string_lossy().starts_with("prepare.json.broken-")));
+    }
 
     #[test]
     fn a_result_that_somebody_has_removed_is_asked_for_again() {
