@@ -21,9 +21,6 @@ use std::time::{Duration, Instant};
 /// HLS sequence numbers that are set aside for a run, ahead of what it reports.
 const SEQUENCES_AHEAD: u64 = 1000;
 
-/// How often the position is saved.
-const CURSOR_EVERY: Duration = Duration::from_secs(5);
-
 /// How often good health is saved, in seconds.
 const HEALTH_EVERY_S: i64 = 30;
 
@@ -45,8 +42,9 @@ pub(super) struct Channel {
     pub began: Began,
     /// Its worker's way to another one, while it is on it.
     pub handover: Handover,
+    /// When everything was last done that could be done about it.
+    pub settled: Instant,
     air: Air,
-    cursor_saved: Instant,
 }
 
 /// How a worker's end is to be understood.
@@ -89,7 +87,7 @@ impl Channel {
             began: Began::Resume,
             handover: Handover::default(),
             air,
-            cursor_saved: now.mono,
+            settled: now.mono,
         }
     }
 
@@ -302,7 +300,12 @@ impl Channel {
         let mut save = sends && self.happen(Happening::Sending, now);
         save |= self.reserve(beat.hls.as_ref().map_or(0, |hls| hls.next_sequence));
         save |= self.healthy(now);
-        save |= self.moved_on(&beat, now);
+        // What the disk refused is tried again every few seconds.
+        save |= self.save_failed.is_some() && beat.seq % 5 == 0;
+        // On the disk with the next sheet.
+        if beat.cursor.is_some() {
+            self.state.cursor.clone_from(&beat.cursor);
+        }
         self.beat = Some(Arc::new(beat));
         save
     }
@@ -321,20 +324,6 @@ impl Channel {
         let due = now.wall.as_second().saturating_sub(last).saturating_abs() >= HEALTH_EVERY_S;
         if due {
             self.state.last_health_check = Some(now.wall);
-        }
-        due
-    }
-
-    /// The newest position is kept in memory at once and on disk every few seconds.
-    fn moved_on(&mut self, beat: &Heartbeat, now: Now) -> bool {
-        let Some(cursor) = &beat.cursor else { return false };
-        if self.state.cursor.as_ref() == Some(cursor) {
-            return false;
-        }
-        self.state.cursor = Some(cursor.clone());
-        let due = self.cursor_saved + CURSOR_EVERY <= now.mono;
-        if due {
-            self.cursor_saved = now.mono;
         }
         due
     }

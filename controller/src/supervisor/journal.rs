@@ -1,8 +1,8 @@
 //! What happened on the air, kept in `channels/<id>/events.jsonl`. A worker is told that an event is kept when it is
 //! on the disk, and not before: until then it repeats it to every controller that it finds.
 
-use super::acts::put_over;
 use super::books::Shelf;
+use super::sheet::Sheet;
 use super::socket::Line;
 use crate::config::Config;
 use crate::crowd::Seldom;
@@ -11,6 +11,7 @@ use crate::records::runs;
 use state::ids::{ChannelId, Ulid};
 use state::rotate;
 use state::runs::RunKept;
+use state::store;
 use state::totals::Totals;
 use state::wire::{Event, ToWorker};
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ pub(super) enum Keep {
     Run(ChannelId, Box<RunKept>),
     /// The books, and where is shown what is on the disk.
     Totals(Box<Totals>, Arc<Shelf>),
+    /// What moves of all channels.
+    Sheet(Box<Sheet>),
 }
 
 /// An event, and whom to tell when it is on the disk.
@@ -68,6 +71,7 @@ async fn write_all(folder_of: impl Fn(&ChannelId) -> PathBuf, mut inbox: mpsc::R
                 Keep::Event(entry) => waiting.entry(entry.channel.clone()).or_default().push(entry),
                 Keep::Run(channel, run) => note_run(folder_of(&channel), channel, *run).await,
                 Keep::Totals(totals, shelf) => put_totals(folder_of(&totals.id), *totals, &shelf).await,
+                Keep::Sheet(sheet) => sheet.put().await,
             }
         }
         for (channel, entries) in std::mem::take(&mut waiting) {
@@ -145,7 +149,7 @@ impl Kept {
 async fn put_totals(folder: PathBuf, totals: Totals, shelf: &Shelf) {
     let id = totals.id.clone();
     let totals = Totals { revision: shelf.revision(), ..totals };
-    match crate::off_thread(move || put_over(&folder, totals)).await {
+    match crate::off_thread(move || store::put_own(&folder, &totals)).await {
         Ok(saved) => shelf.kept(saved),
         Err(error) => {
             tracing::error!(channel.id = %id, %error, "the time on air cannot be saved");

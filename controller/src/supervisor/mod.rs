@@ -19,6 +19,7 @@ mod program;
 mod properties;
 pub mod reconcile;
 pub mod seen;
+mod sheet;
 pub mod socket;
 mod spawn;
 mod told;
@@ -99,7 +100,7 @@ type Happenings = broadcast::Sender<(ChannelId, wire::Event)>;
 /// Most events that wait for a listener.
 const MOST_HAPPENINGS: usize = 256;
 
-type Sights = Arc<Mutex<BTreeMap<ChannelId, Sight>>>;
+type Sights = Arc<Mutex<BTreeMap<ChannelId, Arc<Sight>>>>;
 
 /// The supervisor.
 pub struct Supervisor {
@@ -114,6 +115,7 @@ pub struct Supervisor {
     /// Ends when all that was handed to it is on the disk.
     keeper: JoinHandle<()>,
     books: books::Books,
+    pen: sheet::Pen,
     sights: Sights,
     leaving: bool,
     check_at: Instant,
@@ -146,10 +148,12 @@ pub fn open(
     tokio::spawn(socket::accept(listener, events.clone()));
     let now = Instant::now();
     let (journal, keeper) = journal::open(config.clone());
+    let pen = sheet::Pen::open(&config.state_dir, Now::read())?;
     let mut supervisor = Supervisor {
         journal,
         keeper,
         books: books::Books::default(),
+        pen,
         config,
         wishes,
         briefing,
@@ -166,6 +170,7 @@ pub fn open(
     for wish in supervisor.wishes.all() {
         supervisor.load(&wish.id)?;
     }
+    supervisor.tell_broken_sheet();
     Ok((supervisor, handle))
 }
 
@@ -309,6 +314,9 @@ impl Supervisor {
         self.tell_destinations(id);
         self.keep_books(id);
         self.publish(id);
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.settled = Instant::now();
+        }
     }
 
     async fn settle_all(&mut self) {
@@ -331,16 +339,21 @@ impl Supervisor {
         let mut sight = channel.sight(wish, self.books.wanted(id), Now::read());
         let (totals, trouble) = self.books.shown(id);
         sight.totals = totals;
-        sight.alerts.extend(trouble);
-        self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sight);
+        sight.alerts.extend(trouble.clone());
+        sight.save_failed = sight.save_failed.or(trouble);
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Arc::new(sight));
     }
 
     /// Looks at everything that is due.
     async fn check(&mut self) {
         self.check_at = Instant::now() + CHECK_EVERY;
-        for id in self.channels.keys().cloned().collect::<Vec<_>>() {
+        let now = Instant::now();
+        // A channel whose worker was heard since has been looked at then.
+        let due = self.channels.iter().filter(|(_, channel)| channel.settled + CHECK_EVERY <= now);
+        for id in due.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.settle(&id).await;
         }
+        self.keep_sheet();
     }
 
     /// Loads what was last seen of a channel and looks whether its worker still lives.
@@ -350,7 +363,8 @@ impl Supervisor {
         for alert in &loaded.alerts {
             tracing::error!(channel.id = %id, "{alert}");
         }
-        let state = loaded.document.unwrap_or_else(|| StreamState::new(id.clone()));
+        let mut state = loaded.document.unwrap_or_else(|| StreamState::new(id.clone()));
+        self.pen.found().renew(&mut state);
         let unfinished = state.run.clone().filter(|run| run.exit_words.is_none());
         let left = unfinished.clone().map(|run| {
             let process = Process { pid: run.pid, started: run.pid_start };
