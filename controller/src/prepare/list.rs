@@ -8,6 +8,7 @@ use state::ids::ChannelId;
 use state::prepared::{Said, Stage};
 use state::profile::Profile;
 use state::wire::ItemSpec;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Files on the list at most; a playlist is as long.
@@ -130,22 +131,13 @@ impl List {
         self.entries.iter().any(|entry| entry.is_about(wanted) && entry.state == State::Ready)
     }
 
-    /// Puts a file on the list, or finds it there. `None` when the list is full of files that wait.
-    pub fn want(&mut self, wanted: Wanted, now: Timestamp) -> Option<Entry> {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_about(&wanted)) {
-            entry.want_again(&wanted, now);
-            return Some(entry.clone());
-        }
-        // What was known of an earlier content is history.
-        let same_place = |e: &Entry| e.item.key == wanted.item.key && e.profile == wanted.profile;
-        self.entries.retain(|entry| entry.state == State::Running || !same_place(entry));
-        if self.entries.len() >= MOST {
-            let oldest = self.entries.iter().position(|entry| entry.state.is_over())?;
-            self.entries.remove(oldest);
-        }
-        let entry = Entry::new(wanted, now);
-        self.entries.push(entry.clone());
-        Some(entry)
+    /// Puts files on the list, or finds them there. `None` for each for which there is no room because the list is
+    /// full of files that wait. The list is gone through once, however many there are.
+    pub fn want(&mut self, wanted: Vec<Wanted>, now: Timestamp) -> Vec<Option<Entry>> {
+        let mut places = Places::of(std::mem::take(&mut self.entries));
+        let answers = wanted.into_iter().map(|wanted| places.want(wanted, now)).collect();
+        self.entries = places.entries.into_iter().flatten().collect();
+        answers
     }
 
     /// Takes the next file.
@@ -181,8 +173,71 @@ impl List {
     }
 
     fn same(&mut self, about: &Entry) -> Option<&mut Entry> {
-        let name = |entry: &Entry| (entry.item.key.clone(), entry.item.content.clone());
-        self.entries.iter_mut().find(|e| name(e) == name(about) && e.profile == about.profile)
+        let is_same = |e: &Entry| (&e.item.key, &e.item.content) == (&about.item.key, &about.item.content);
+        self.entries.iter_mut().find(|e| is_same(e) && e.profile == about.profile)
+    }
+}
+
+/// The list while files are put on it: where those of each key are.
+struct Places {
+    /// `None` where one was taken away.
+    entries: Vec<Option<Entry>>,
+    by_key: HashMap<String, Vec<usize>>,
+    /// How many there are.
+    count: usize,
+    /// None before this one is over.
+    oldest: usize,
+    /// How many entries were looked at.
+    looked: usize,
+}
+
+impl Places {
+    fn of(entries: Vec<Entry>) -> Self {
+        let (count, mut by_key) = (entries.len(), HashMap::<String, Vec<usize>>::new());
+        for (at, entry) in entries.iter().enumerate() {
+            by_key.entry(entry.item.key.clone()).or_default().push(at);
+        }
+        let entries = entries.into_iter().map(Some).collect();
+        Self { entries, by_key, count, oldest: 0, looked: count }
+    }
+
+    fn want(&mut self, wanted: Wanted, now: Timestamp) -> Option<Entry> {
+        let same_key = self.by_key.remove(&wanted.item.key).unwrap_or_default();
+        self.looked += same_key.len();
+        let known = same_key.iter().find_map(|at| {
+            let entry = self.entries[*at].as_mut().filter(|entry| entry.is_about(&wanted))?;
+            entry.want_again(&wanted, now);
+            Some(entry.clone())
+        });
+        if known.is_some() {
+            self.by_key.insert(wanted.item.key, same_key);
+            return known;
+        }
+        // What was known of an earlier content is history.
+        let is_history = |entry: &Entry| entry.state != State::Running && entry.profile == wanted.profile;
+        for at in &same_key {
+            self.count -= usize::from(self.entries[*at].take_if(|entry| is_history(entry)).is_some());
+        }
+        let mut left: Vec<_> = same_key.into_iter().filter(|at| self.entries[*at].is_some()).collect();
+        let entry = self.make_room().then(|| Entry::new(wanted.clone(), now));
+        if let Some(entry) = &entry {
+            left.push(self.entries.len());
+            self.entries.push(Some(entry.clone()));
+            self.count += 1;
+        }
+        self.by_key.insert(wanted.item.key, left);
+        entry
+    }
+
+    /// Takes away the oldest file that is over, if the list is full. False when there is none.
+    fn make_room(&mut self) -> bool {
+        while self.count >= MOST && self.oldest < self.entries.len() {
+            let gone = self.entries[self.oldest].take_if(|entry| entry.state.is_over());
+            self.count -= usize::from(gone.is_some());
+            self.oldest += 1;
+            self.looked += 1;
+        }
+        self.count < MOST
     }
 }
 
@@ -280,6 +335,10 @@ mod tests {
         Wanted { item, channel: ChannelId::main(), profile: Profile::default(), loudness: false, asked }
     }
 
+    fn want(list: &mut List, wanted: Wanted, now: Timestamp) -> Option<Entry> {
+        list.want(vec![wanted], now).pop().unwrap()
+    }
+
     fn at(s: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + s).unwrap()
     }
@@ -295,7 +354,7 @@ mod tests {
     fn files_have_their_turn_in_order_and_one_is_not_done_twice() {
         let mut list = List::default();
         for key in ["a", "b", "a"] {
-            list.want(wanted(key, "1", true), at(0)).unwrap();
+            want(&mut list, wanted(key, "1", true), at(0)).unwrap();
         }
         assert_eq!(list.entries().len(), 2);
         let first = take(&mut list, 0);
@@ -313,20 +372,20 @@ mod tests {
     #[test]
     fn what_failed_is_tried_again_only_when_asked_for_or_when_it_is_another_file() {
         let mut list = List::default();
-        list.want(wanted("a", "1", false), at(0)).unwrap();
+        want(&mut list, wanted("a", "1", false), at(0)).unwrap();
         let entry = take(&mut list, 0);
         list.ended(&entry, Outcome::Failed("broken".into()), at(0));
         assert!(!list.is_news(&wanted("a", "1", false)) && list.is_news(&wanted("a", "2", false)));
-        assert_eq!(list.want(wanted("a", "1", false), at(1)).unwrap().state, State::Failed);
-        assert_eq!(list.want(wanted("a", "1", true), at(1)).unwrap().state, State::Waiting);
-        list.want(wanted("a", "2", false), at(2)).unwrap();
+        assert_eq!(want(&mut list, wanted("a", "1", false), at(1)).unwrap().state, State::Failed);
+        assert_eq!(want(&mut list, wanted("a", "1", true), at(1)).unwrap().state, State::Waiting);
+        want(&mut list, wanted("a", "2", false), at(2)).unwrap();
         assert_eq!(list.entries().len(), 1, "the old content is forgotten");
     }
 
     #[test]
     fn a_process_that_dies_is_followed_by_another_three_times() {
         let mut list = List::default();
-        list.want(wanted("a", "1", false), at(0)).unwrap();
+        want(&mut list, wanted("a", "1", false), at(0)).unwrap();
         let mut s = 0;
         for wait in WAITS_S {
             let entry = take(&mut list, s);
@@ -342,21 +401,21 @@ mod tests {
     #[test]
     fn a_file_waits_for_a_bucket_that_is_away_as_long_as_it_takes() {
         let mut list = List::default();
-        list.want(wanted("a", "1", false), at(0)).unwrap();
+        want(&mut list, wanted("a", "1", false), at(0)).unwrap();
         for n in 0..100 {
             let entry = take(&mut list, n * LATER_S);
             list.ended(&entry, Outcome::Later("no route".into()), at(n * LATER_S));
             assert_eq!(list.next(at(n * LATER_S)), Next::Wait(Duration::from_secs(LATER_S as u64)));
             assert_eq!(list.entries()[0].error.as_deref(), Some("no route"));
         }
-        list.want(wanted("a", "1", true), at(99 * LATER_S)).unwrap();
+        want(&mut list, wanted("a", "1", true), at(99 * LATER_S)).unwrap();
         assert_eq!(take(&mut list, 99 * LATER_S).item.key, "a", "whoever asks need not wait");
     }
 
     #[test]
     fn a_restart_goes_on_and_an_older_file_still_loads() {
         let mut list = List::default();
-        list.want(wanted("a", "1", false), at(0)).unwrap();
+        want(&mut list, wanted("a", "1", false), at(0)).unwrap();
         take(&mut list, 0);
         let text = serde_json::to_string(&list).unwrap();
         let mut list = serde_json::from_str::<List>(&text).unwrap().resumed();
@@ -368,13 +427,34 @@ mod tests {
     #[test]
     fn a_full_list_forgets_what_is_over_first() {
         let mut list = List::default();
-        for n in 0..MOST {
-            list.want(wanted(&n.to_string(), "1", false), at(0)).unwrap();
-        }
-        assert!(list.want(wanted("more", "1", false), at(0)).is_none());
+        let all: Vec<_> = (0..MOST).map(|n| wanted(&n.to_string(), "1", false)).collect();
+        assert!(list.want(all, at(0)).iter().all(Option::is_some));
+        assert!(want(&mut list, wanted("more", "1", false), at(0)).is_none());
         let entry = take(&mut list, 0);
         list.ended(&entry, Outcome::Fits("fits".into()), at(0));
-        assert!(list.want(wanted("more", "1", false), at(0)).is_some());
+        assert!(want(&mut list, wanted("more", "1", false), at(0)).is_some());
         assert_eq!(list.entries().len(), MOST);
+    }
+
+    #[test]
+    fn ten_thousand_files_are_not_compared_each_with_each() {
+        let many =
+            |content: &str| (0..MOST).map(|n| wanted(&n.to_string(), content, true)).collect::<Vec<_>>();
+        let mut list = List::default();
+        list.want(many("1"), at(0));
+        for content in ["1", "2"] {
+            let mut places = Places::of(std::mem::take(&mut list.entries));
+            let answers = many(content).into_iter().map(|file| places.want(file, at(1)));
+            assert_eq!(answers.filter(Option::is_some).count(), MOST);
+            assert!(places.looked <= 4 * MOST, "{} looks for {MOST} files", places.looked);
+            list.entries = places.entries.into_iter().flatten().collect();
+            assert_eq!(list.entries().len(), MOST);
+        }
+        // Full of files that are over: each makes room for one.
+        list.entries.iter_mut().for_each(|entry| entry.state = State::Ready);
+        let others = (0..MOST).map(|n| wanted(&format!("other {n}"), "1", true));
+        let mut places = Places::of(std::mem::take(&mut list.entries));
+        assert_eq!(others.filter_map(|file| places.want(file, at(2))).count(), MOST);
+        assert!(places.looked <= 4 * MOST, "{} looks", places.looked);
     }
 }
