@@ -5,7 +5,6 @@
 use crate::channel::FieldProblem;
 use crate::ids::ChannelId;
 use crate::seen::StreamState;
-use crate::store;
 use crate::totals::Totals;
 use crate::wire::Cursor;
 use serde::{Deserialize, Serialize};
@@ -56,6 +55,15 @@ impl Recent {
         }
     }
 
+    fn problems(&self) -> Vec<FieldProblem> {
+        let strange = self.channels.iter().filter(|(id, newest)| **id != newest.totals.id);
+        let words = |(id, newest): (&ChannelId, &Newest)| FieldProblem {
+            pointer: format!("/channels/{id}/totals/id"),
+            detail: format!("is {}", newest.totals.id),
+        };
+        strange.map(words).collect()
+    }
+
     /// The newer ones of these sums that were loaded from the disk.
     pub fn newer(&self, totals: Totals) -> Totals {
         let newest = self.channels.get(&totals.id).map(|newest| &newest.totals);
@@ -69,27 +77,7 @@ impl Default for Recent {
     }
 }
 
-impl store::Document for Recent {
-    const FILE: &'static str = "recent.json";
-    const VERSION: u32 = Self::VERSION;
-
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn set_revision(&mut self, revision: u64) {
-        self.revision = revision;
-    }
-
-    fn problems(&self) -> Vec<FieldProblem> {
-        let strange = self.channels.iter().filter(|(id, newest)| **id != newest.totals.id);
-        let words = |(id, newest): (&ChannelId, &Newest)| FieldProblem {
-            pointer: format!("/channels/{id}/totals/id"),
-            detail: format!("is {}", newest.totals.id),
-        };
-        strange.map(words).collect()
-    }
-}
+crate::document!(Recent, "recent.json", version Self::VERSION, problems Self::problems);
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,33 @@ pub trait Document: Serialize + DeserializeOwned + Clone {
     /// Sets the count of changes.
     fn set_revision(&mut self, revision: u64);
     /// Everything that is wrong with its content.
-    fn problems(&self) -> Vec<FieldProblem>;
+    fn problems(&self) -> Vec<FieldProblem> {
+        Vec::new()
+    }
+}
+
+/// Makes a type with a field `revision` a [`Document`]: the name of its file, the version of its shape, and what finds
+/// everything that is wrong with its content, where something can be.
+#[macro_export]
+macro_rules! document {
+    ($type:ty, $file:literal, version $version:expr $(, problems $problems:path)?) => {
+        impl $crate::store::Document for $type {
+            const FILE: &'static str = $file;
+            const VERSION: u32 = $version;
+
+            fn revision(&self) -> u64 {
+                self.revision
+            }
+
+            fn set_revision(&mut self, revision: u64) {
+                self.revision = revision;
+            }
+
+            $(fn problems(&self) -> Vec<$crate::channel::FieldProblem> {
+                $problems(self)
+            })?
+        }
+    };
 }
 
 /// Why a document could not be loaded or saved.
