@@ -2,17 +2,17 @@
 //! clock, no process, no disk.
 
 use super::job::Outcome;
+use super::places::Places;
 use serde::{Deserialize, Serialize};
 use state::Timestamp;
 use state::ids::ChannelId;
 use state::prepared::{Said, Stage};
 use state::profile::Profile;
 use state::wire::ItemSpec;
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// Files on the list at most; a playlist is as long.
-const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 /// Waits after a process that died, s. Then the file counts as failed.
 const WAITS_S: [i64; 3] = [30, 60, 120];
 /// Wait while the bucket is away or there is no room, s. That is not the file's fault and has no end.
@@ -136,7 +136,7 @@ impl List {
     pub fn want(&mut self, wanted: Vec<Wanted>, now: Timestamp) -> Vec<Option<Entry>> {
         let mut places = Places::of(std::mem::take(&mut self.entries));
         let answers = wanted.into_iter().map(|wanted| places.want(wanted, now)).collect();
-        self.entries = places.entries.into_iter().flatten().collect();
+        self.entries = places.into_entries();
         answers
     }
 
@@ -178,77 +178,14 @@ impl List {
     }
 }
 
-/// The list while files are put on it: where those of each key are.
-struct Places {
-    /// `None` where one was taken away.
-    entries: Vec<Option<Entry>>,
-    by_key: HashMap<String, Vec<usize>>,
-    /// How many there are.
-    count: usize,
-    /// None before this one is over.
-    oldest: usize,
-    /// How many entries were looked at.
-    looked: usize,
-}
-
-impl Places {
-    fn of(entries: Vec<Entry>) -> Self {
-        let (count, mut by_key) = (entries.len(), HashMap::<String, Vec<usize>>::new());
-        for (at, entry) in entries.iter().enumerate() {
-            by_key.entry(entry.item.key.clone()).or_default().push(at);
-        }
-        let entries = entries.into_iter().map(Some).collect();
-        Self { entries, by_key, count, oldest: 0, looked: count }
-    }
-
-    fn want(&mut self, wanted: Wanted, now: Timestamp) -> Option<Entry> {
-        let same_key = self.by_key.remove(&wanted.item.key).unwrap_or_default();
-        self.looked += same_key.len();
-        let known = same_key.iter().find_map(|at| {
-            let entry = self.entries[*at].as_mut().filter(|entry| entry.is_about(&wanted))?;
-            entry.want_again(&wanted, now);
-            Some(entry.clone())
-        });
-        if known.is_some() {
-            self.by_key.insert(wanted.item.key, same_key);
-            return known;
-        }
-        // What was known of an earlier content is history.
-        let is_history = |entry: &Entry| entry.state != State::Running && entry.profile == wanted.profile;
-        for at in &same_key {
-            self.count -= usize::from(self.entries[*at].take_if(|entry| is_history(entry)).is_some());
-        }
-        let mut left: Vec<_> = same_key.into_iter().filter(|at| self.entries[*at].is_some()).collect();
-        let entry = self.make_room().then(|| Entry::new(wanted.clone(), now));
-        if let Some(entry) = &entry {
-            left.push(self.entries.len());
-            self.entries.push(Some(entry.clone()));
-            self.count += 1;
-        }
-        self.by_key.insert(wanted.item.key, left);
-        entry
-    }
-
-    /// Takes away the oldest file that is over, if the list is full. False when there is none.
-    fn make_room(&mut self) -> bool {
-        while self.count >= MOST && self.oldest < self.entries.len() {
-            let gone = self.entries[self.oldest].take_if(|entry| entry.state.is_over());
-            self.count -= usize::from(gone.is_some());
-            self.oldest += 1;
-            self.looked += 1;
-        }
-        self.count < MOST
-    }
-}
-
 impl State {
-    fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         matches!(self, Self::Ready | Self::Failed | Self::Fits)
     }
 }
 
 impl Entry {
-    fn new(wanted: Wanted, now: Timestamp) -> Self {
+    pub(super) fn new(wanted: Wanted, now: Timestamp) -> Self {
         Self {
             item: wanted.item,
             channel: wanted.channel,
@@ -266,7 +203,7 @@ impl Entry {
         }
     }
 
-    fn is_about(&self, wanted: &Wanted) -> bool {
+    pub(super) fn is_about(&self, wanted: &Wanted) -> bool {
         let (own, other) = (&self.item, &wanted.item);
         (&own.key, &own.content, &self.profile) == (&other.key, &other.content, &wanted.profile)
     }
@@ -278,7 +215,7 @@ impl Entry {
     /// | ready, failed, fits | waits again | stays |
     ///
     /// A job whose result is there already ends at once.
-    fn want_again(&mut self, wanted: &Wanted, now: Timestamp) {
+    pub(super) fn want_again(&mut self, wanted: &Wanted, now: Timestamp) {
         let louder = wanted.loudness && !self.loudness;
         self.loudness |= wanted.loudness;
         self.not_before = self.not_before.filter(|_| !wanted.asked);
@@ -434,27 +371,5 @@ mod tests {
         list.ended(&entry, Outcome::Fits("fits".into()), at(0));
         assert!(want(&mut list, wanted("more", "1", false), at(0)).is_some());
         assert_eq!(list.entries().len(), MOST);
-    }
-
-    #[test]
-    fn ten_thousand_files_are_not_compared_each_with_each() {
-        let many =
-            |content: &str| (0..MOST).map(|n| wanted(&n.to_string(), content, true)).collect::<Vec<_>>();
-        let mut list = List::default();
-        list.want(many("1"), at(0));
-        for content in ["1", "2"] {
-            let mut places = Places::of(std::mem::take(&mut list.entries));
-            let answers = many(content).into_iter().map(|file| places.want(file, at(1)));
-            assert_eq!(answers.filter(Option::is_some).count(), MOST);
-            assert!(places.looked <= 4 * MOST, "{} looks for {MOST} files", places.looked);
-            list.entries = places.entries.into_iter().flatten().collect();
-            assert_eq!(list.entries().len(), MOST);
-        }
-        // Full of files that are over: each makes room for one.
-        list.entries.iter_mut().for_each(|entry| entry.state = State::Ready);
-        let others = (0..MOST).map(|n| wanted(&format!("other {n}"), "1", true));
-        let mut places = Places::of(std::mem::take(&mut list.entries));
-        assert_eq!(others.filter_map(|file| places.want(file, at(2))).count(), MOST);
-        assert!(places.looked <= 4 * MOST, "{} looks", places.looked);
     }
 }

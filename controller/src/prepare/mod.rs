@@ -6,6 +6,7 @@
 pub mod ask;
 mod job;
 pub mod list;
+mod places;
 mod watch;
 
 use crate::config::Config;
