@@ -6,7 +6,7 @@ use crate::phase::Wish;
 use crate::playlist::Playlist;
 use crate::profile::Profile;
 use crate::restart::Restart;
-use crate::{Timestamp, mask, store};
+use crate::{Timestamp, mask};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -249,22 +249,7 @@ pub fn key_problem(key: &str) -> Option<String> {
     key.chars().any(char::is_control).then(|| "must not hold control characters".to_owned())
 }
 
-impl store::Document for StreamConfig {
-    const FILE: &'static str = "stream_config.json";
-    const VERSION: u32 = Self::VERSION;
-
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn set_revision(&mut self, revision: u64) {
-        self.revision = revision;
-    }
-
-    fn problems(&self) -> Vec<FieldProblem> {
-        StreamConfig::problems(self)
-    }
-}
+crate::document!(StreamConfig, "stream_config.json", version Self::VERSION, problems Self::problems);
 
 #[cfg(test)]
 mod tests {

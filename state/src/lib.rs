@@ -12,6 +12,7 @@ pub mod phase;
 pub mod playlist;
 pub mod prepared;
 pub mod profile;
+pub mod recent;
 pub mod restart;
 pub mod rotate;
 pub mod runs;

@@ -8,14 +8,18 @@ use std::{fs, io};
 /// # Errors
 /// Whatever the file system says; a file that is not there is an error.
 pub fn put_aside(path: &Path, kept: u32) -> io::Result<()> {
-    let aside = |n: u32| PathBuf::from(format!("{}.{n}", path.display()));
     for n in (1..kept).rev() {
-        match fs::rename(aside(n), aside(n + 1)) {
+        match fs::rename(aside(path, n), aside(path, n + 1)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    fs::rename(path, aside(1))
+    fs::rename(path, aside(path, 1))
+}
+
+/// The name of the file that was put aside `n` times ago.
+pub fn aside(path: &Path, n: u32) -> PathBuf {
+    PathBuf::from(format!("{}.{n}", path.display()))
 }
 
 #[cfg(test)]

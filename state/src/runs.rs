@@ -1,9 +1,7 @@
 //! The lives of a channel's workers, newest last, as they are kept in `channels/<id>/runs.json`.
 
-use crate::channel::FieldProblem;
 use crate::ids::{ChannelId, Ulid};
 use crate::seen::RunSeen;
-use crate::store;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -60,22 +58,7 @@ impl Runs {
     }
 }
 
-impl store::Document for Runs {
-    const FILE: &'static str = "runs.json";
-    const VERSION: u32 = Self::VERSION;
-
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn set_revision(&mut self, revision: u64) {
-        self.revision = revision;
-    }
-
-    fn problems(&self) -> Vec<FieldProblem> {
-        Vec::new()
-    }
-}
+crate::document!(Runs, "runs.json", version Self::VERSION);
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,9 @@
 //! The sight: what was last seen of a channel, as it is kept in `channels/<id>/stream_state.json`.
 
-use crate::channel::FieldProblem;
+use crate::Timestamp;
 use crate::ids::{ChannelId, Ulid};
 use crate::phase::Phase;
 use crate::wire::Cursor;
-use crate::{Timestamp, store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -182,22 +181,7 @@ impl StreamState {
     }
 }
 
-impl store::Document for StreamState {
-    const FILE: &'static str = "stream_state.json";
-    const VERSION: u32 = Self::VERSION;
-
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn set_revision(&mut self, revision: u64) {
-        self.revision = revision;
-    }
-
-    fn problems(&self) -> Vec<FieldProblem> {
-        Vec::new()
-    }
-}
+crate::document!(StreamState, "stream_state.json", version Self::VERSION);
 
 #[cfg(test)]
 mod tests {

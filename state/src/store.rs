@@ -20,7 +20,33 @@ pub trait Document: Serialize + DeserializeOwned + Clone {
     /// Sets the count of changes.
     fn set_revision(&mut self, revision: u64);
     /// Everything that is wrong with its content.
-    fn problems(&self) -> Vec<FieldProblem>;
+    fn problems(&self) -> Vec<FieldProblem> {
+        Vec::new()
+    }
+}
+
+/// Makes a type with a field `revision` a [`Document`]: the name of its file, the version of its shape, and what finds
+/// everything that is wrong with its content, where something can be.
+#[macro_export]
+macro_rules! document {
+    ($type:ty, $file:literal, version $version:expr $(, problems $problems:path)?) => {
+        impl $crate::store::Document for $type {
+            const FILE: &'static str = $file;
+            const VERSION: u32 = $version;
+
+            fn revision(&self) -> u64 {
+                self.revision
+            }
+
+            fn set_revision(&mut self, revision: u64) {
+                self.revision = revision;
+            }
+
+            $(fn problems(&self) -> Vec<$crate::channel::FieldProblem> {
+                $problems(self)
+            })?
+        }
+    };
 }
 
 /// Why a document could not be loaded or saved.
@@ -168,14 +194,32 @@ pub fn put_step_by_step<T: Document>(
     after: &mut dyn FnMut(Step) -> io::Result<()>,
 ) -> Result<T, StoreError> {
     let path = folder.join(T::FILE);
-    let problems = document.problems();
-    if !problems.is_empty() {
-        return Err(StoreError::Invalid { path, problems });
-    }
     if let Read::Good(present) = read::<T>(&path)?
         && present.revision() != document.revision()
     {
         return Err(StoreError::Conflict { path, expected: document.revision(), found: present.revision() });
+    }
+    replace(folder, document, after)
+}
+
+/// Saves a document that nobody but the caller ever writes: what is on the disk is not looked at, whatever its
+/// revision. Else as [`put`].
+///
+/// # Errors
+/// [`StoreError::Invalid`], [`StoreError::Io`]; nothing is changed then.
+pub fn put_own<T: Document>(folder: &Path, document: &T) -> Result<T, StoreError> {
+    replace(folder, document, &mut |_| Ok(()))
+}
+
+fn replace<T: Document>(
+    folder: &Path,
+    document: &T,
+    after: &mut dyn FnMut(Step) -> io::Result<()>,
+) -> Result<T, StoreError> {
+    let path = folder.join(T::FILE);
+    let problems = document.problems();
+    if !problems.is_empty() {
+        return Err(StoreError::Invalid { path, problems });
     }
     let mut saved = document.clone();
     saved.set_revision(document.revision() + 1);
@@ -261,6 +305,20 @@ mod tests {
             put(folder.path(), &config),
             Err(StoreError::Conflict { expected: 0, found: 1, .. })
         ));
+    }
+
+    #[test]
+    fn what_is_ones_own_replaces_whatever_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(StreamConfig::FILE);
+        let config = StreamConfig::new(ChannelId::main());
+        for _ in 0..2 {
+            assert_eq!(put_own(folder.path(), &config).unwrap().revision, 1);
+        }
+        fs::write(&path, b"half a docu").unwrap();
+        let saved = put_own(folder.path(), &StreamConfig { revision: 8, ..config }).unwrap();
+        let loaded = load::<StreamConfig>(folder.path(), crate::now()).unwrap();
+        assert_eq!((loaded.document, saved.revision), (Some(saved), 9));
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! What a channel has been through, added up over all its runs, as it is kept in `channels/<id>/totals.json`.
 
-use crate::channel::FieldProblem;
+use crate::Timestamp;
 use crate::ids::{ChannelId, DestinationId, Ulid};
-use crate::{Timestamp, store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -126,19 +125,4 @@ impl Totals {
     }
 }
 
-impl store::Document for Totals {
-    const FILE: &'static str = "totals.json";
-    const VERSION: u32 = Self::VERSION;
-
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn set_revision(&mut self, revision: u64) {
-        self.revision = revision;
-    }
-
-    fn problems(&self) -> Vec<FieldProblem> {
-        Vec::new()
-    }
-}
+crate::document!(Totals, "totals.json", version Self::VERSION);

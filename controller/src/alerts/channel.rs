@@ -71,7 +71,7 @@ fn of_life(sight: &Sight) -> Vec<Finding> {
     let state = &sight.state;
     let id = &state.id;
     let words = state.failed_run.as_ref().and_then(|run| run.exit_words.as_deref()).unwrap_or("no words");
-    let failures = state.retry_count + u32::from(state.phase == Phase::Error);
+    let failures = state.retry_count.saturating_add(u32::from(state.phase == Phase::Error));
     let mut found = Vec::new();
     if state.gave_up {
         let sentence = format!(

@@ -72,13 +72,13 @@ async fn health(supervisor: &Handle) -> Result<(), String> {
     if !supervisor.is_turning(TURNING_WITHIN).await {
         return Err("the supervisor does not answer".to_owned());
     }
-    on_air(&supervisor.sights(), state::now())
+    on_air(supervisor.sights().iter().map(AsRef::as_ref), state::now())
 }
 
 /// Every wanted channel is on the air, or was until a moment ago.
-fn on_air(sights: &[Sight], now: Timestamp) -> Result<(), String> {
+fn on_air<'a>(sights: impl IntoIterator<Item = &'a Sight>, now: Timestamp) -> Result<(), String> {
     let patience = Kind::Dark.manner().raise_after.as_secs();
-    let off = sights.iter().find(|sight| {
+    let off = sights.into_iter().find(|sight| {
         let dark = matches!(sight.air.is, Is::Dark | Is::Unknown);
         dark && super::book::seconds_between(sight.air.since, now) >= patience
     });

@@ -6,7 +6,6 @@ use super::outbox::Letters;
 use super::webhooks::Kept;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use state::channel::FieldProblem;
 use state::store::{self, Document, StoreError};
 use std::path::{Path, PathBuf};
 
@@ -33,22 +32,7 @@ impl Default for Remembered {
     }
 }
 
-impl Document for Remembered {
-    const FILE: &'static str = "alerts.json";
-    const VERSION: u32 = 1;
-
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn set_revision(&mut self, revision: u64) {
-        self.revision = revision;
-    }
-
-    fn problems(&self) -> Vec<FieldProblem> {
-        Vec::new()
-    }
-}
+state::document!(Remembered, "alerts.json", version 1);
 
 /// The folder `STATE_DIR/alerts`.
 #[derive(Debug, Clone)]
@@ -79,15 +63,8 @@ impl Folder {
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn save(&self, mut remembered: Remembered) -> Result<Remembered, StoreError> {
-        self.make()?;
-        match store::put(&self.0, &remembered) {
-            Err(StoreError::Conflict { found, .. }) => {
-                remembered.set_revision(found);
-                store::put(&self.0, &remembered)
-            }
-            result => result,
-        }
+    pub fn save(&self, remembered: &Remembered) -> Result<Remembered, StoreError> {
+        store::put_own(&self.0, remembered)
     }
 
     /// Puts the webhooks on the disk.
@@ -95,13 +72,7 @@ impl Folder {
     /// # Errors
     /// Those of [`store::put`]; nothing is changed then.
     pub fn save_webhooks(&self, kept: &Kept) -> Result<Kept, StoreError> {
-        self.make()?;
         store::put(&self.0, kept)
-    }
-
-    fn make(&self) -> Result<(), StoreError> {
-        let made = state::atomic::private_folder(&self.0);
-        made.map_err(|source| StoreError::Io { path: self.0.clone(), source })
     }
 }
 
@@ -113,8 +84,8 @@ mod tests {
     fn a_broken_file_is_put_aside_and_alerts_go_on() {
         let folder = tempfile::tempdir().unwrap();
         let alerts = Folder::of(folder.path());
-        let saved = alerts.save(Remembered::default()).unwrap();
-        assert_eq!(alerts.save(Remembered::default()).unwrap().revision, saved.revision + 1);
+        let saved = alerts.save(&Remembered::default()).unwrap();
+        assert_eq!(alerts.save(&saved).unwrap().revision, saved.revision + 1);
         let path = folder.path().join("alerts/alerts.json");
         std::fs::write(&path, b"{\"version\":").unwrap();
         std::fs::remove_file(path.with_file_name("alerts.json.prev")).unwrap();

@@ -74,7 +74,7 @@ fn look_at_machine(places: Places, mut before: Before) -> JoinHandle<(Vec<Findin
     })
 }
 
-fn places(house: &House, sights: &[Sight]) -> Places {
+fn places(house: &House, sights: &[Arc<Sight>]) -> Places {
     let folders =
         vec![("STATE_DIR", house.config.state_dir.clone()), ("HLS_DIR", house.config.hls_dir.clone())];
     let workers = sights.iter().filter(|sight| sight.alive).filter_map(|sight| {

@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use state::Timestamp;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -88,19 +89,30 @@ fn bytes(count: u64) -> String {
 
 /// Nine of ten descriptors in use are too many.
 fn descriptors(name: &str, pid: u32) -> Option<Finding> {
-    let folder = PathBuf::from(format!("/proc/{pid}"));
-    let used = match fs::read_dir(folder.join("fd")) {
-        Ok(entries) => entries.count() as u64,
-        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => u64::MAX,
-        Err(_) => return None,
+    let words = match used_of(&PathBuf::from(format!("/proc/{pid}"))) {
+        Ok((used, limit)) if used.saturating_mul(10) >= limit.saturating_mul(9) => {
+            format!("{used} of {limit}")
+        }
+        // It is we who have none left to look with.
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => "all".to_owned(),
+        _ => return None,
     };
-    let limit = fs::read_to_string(folder.join("limits")).ok().and_then(|text| soft_limit(&text));
-    let limit = if used == u64::MAX { Some(0) } else { limit }?;
-    let words = if used == u64::MAX { "all".to_owned() } else { format!("{used} of {limit}") };
-    (used.saturating_mul(10) >= limit.saturating_mul(9)).then(|| {
-        let sentence = format!("{name} uses {words} file descriptors; raise LimitNOFILE and restart it.");
-        Finding::new(Kind::DescriptorsLow, sentence).about(name)
-    })
+    let sentence = format!("{name} uses {words} file descriptors; raise LimitNOFILE and restart it.");
+    Some(Finding::new(Kind::DescriptorsLow, sentence).about(name))
+}
+
+fn used_of(process: &Path) -> io::Result<(u64, u64)> {
+    let used = open_files(&process.join("fd"))?;
+    let limit = soft_limit(&fs::read_to_string(process.join("limits"))?);
+    Ok((used, limit.unwrap_or(u64::MAX)))
+}
+
+/// Since Linux 6.2 the size of the folder is their number (proc_pid_fd(5)); before, it is 0 and they are counted.
+fn open_files(folder: &Path) -> io::Result<u64> {
+    match fs::metadata(folder)?.len() {
+        0 => Ok(fs::read_dir(folder)?.count() as u64),
+        count => Ok(count),
+    }
 }
 
 fn soft_limit(limits: &str) -> Option<u64> {
@@ -174,6 +186,10 @@ mod tests {
     fn our_own_descriptors_can_be_counted() {
         let own = std::process::id();
         assert_eq!(descriptors("this", own), None);
+        let folder = Path::new("/proc/self/fd");
+        let _held: Vec<_> = (0..300).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        let (told, counted) = (open_files(folder).unwrap(), fs::read_dir(folder).unwrap().count() as u64);
+        assert!(told > 300 && told.abs_diff(counted) < 100, "{told} and {counted}");
         let limits = "Limit Soft Hard Units\nMax open files            1024                 524288 files\n";
         assert_eq!(soft_limit(limits), Some(1024));
     }

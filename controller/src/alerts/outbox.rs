@@ -1,5 +1,7 @@
 //! What is on its way to the webhooks: one after the other to each, again and again at growing distance, and then
-//! put among the dead letters. Pure: no disk, no network, no clock of its own.
+//! put among the dead letters. Each is tried at its own times, so that one that fails holds up nothing else. Of what
+//! is said about one thing only the newest waits: a webhook that was away hears how things stand, not how they came
+//! to it. Pure: no disk, no network, no clock of its own.
 
 use super::book::{Notice, seconds_between};
 use crate::supervisor::seen::Now;
@@ -41,6 +43,12 @@ pub struct Delivery {
     /// How the last try failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl Delivery {
+    fn is_about(&self, webhook: &str, notice: &Notice) -> bool {
+        self.webhook == webhook && self.notice.alert.subject == notice.alert.subject
+    }
 }
 
 /// A delivery that was given up.
@@ -87,8 +95,10 @@ pub struct Outbox {
     letters: Letters,
     /// When each delivery that failed is due, by the steady clock.
     due: BTreeMap<Ulid, Instant>,
-    /// Webhooks that are being told something.
-    busy: BTreeSet<String>,
+    /// Webhooks that are being told something, and which delivery.
+    busy: BTreeMap<String, Ulid>,
+    /// How often in a row each webhook has failed, whatever it was told, and how.
+    failing: BTreeMap<String, (u32, String)>,
     changes: u64,
 }
 
@@ -98,7 +108,14 @@ impl Outbox {
         let left = |at: Timestamp| Duration::from_secs(seconds_between(now.wall, at)).min(LONGEST);
         let due = letters.waiting.iter().map(|letter| (letter.id.clone(), now.mono + left(letter.due_at)));
         let due = due.collect();
-        Self { letters, due, busy: BTreeSet::new(), changes: 0 }
+        let mut failing = BTreeMap::<String, (u32, String)>::new();
+        for letter in letters.waiting.iter().filter(|letter| letter.failures > 0) {
+            let known = failing.entry(letter.webhook.clone()).or_default();
+            if letter.failures > known.0 {
+                *known = (letter.failures, letter.error.clone().unwrap_or_default());
+            }
+        }
+        Self { letters, due, busy: BTreeMap::new(), failing, changes: 0 }
     }
 
     /// Counts what should be on the disk.
@@ -111,50 +128,66 @@ impl Outbox {
         &self.letters
     }
 
-    /// How often the oldest delivery to a webhook has failed, and how.
+    /// How often in a row a webhook has failed, and how.
     pub fn trouble(&self, webhook: &str) -> Option<(u32, &str)> {
-        let first = self.letters.waiting.iter().find(|letter| letter.webhook == webhook)?;
-        Some((first.failures, first.error.as_deref()?))
+        self.failing.get(webhook).map(|(failures, words)| (*failures, words.as_str()))
     }
 
-    /// Puts a notice on its way.
+    /// Puts a notice on its way, in place of what still waits to be said about the same thing.
     pub fn add(&mut self, webhook: &str, notice: Notice, now: Now) {
+        self.changes += 1;
+        let busy = self.busy.get(webhook);
+        let older = |letter: &Delivery| letter.is_about(webhook, &notice) && busy != Some(&letter.id);
+        let at = self.letters.waiting.iter().position(older);
+        if let Some(older) = at.and_then(|at| self.letters.waiting.remove(at)) {
+            self.due.remove(&older.id);
+        }
         if self.letters.waiting.len() >= MOST_WAITING
-            && let Some(at) = self.letters.waiting.iter().position(|l| !self.busy.contains(&l.webhook))
+            && let Some(at) =
+                self.letters.waiting.iter().position(|l| self.busy.get(&l.webhook) != Some(&l.id))
             && let Some(oldest) = self.letters.waiting.remove(at)
         {
             self.bury(oldest, "there was no room for it in the outbox", now);
         }
-        self.changes += 1;
         let id = Ulid::new(now.wall);
         let (webhook, due_at) = (webhook.to_owned(), now.wall);
         self.letters.waiting.push_back(Delivery { id, webhook, notice, failures: 0, due_at, error: None });
     }
 
-    /// What is to be tried now: the oldest of each webhook, if it is due and nothing else is under way there. Whoever
-    /// asks tells later how it went.
+    /// What is to be tried now: one delivery to each webhook where nothing is under way, what was never tried before
+    /// what failed. Whoever asks tells later how it went.
     pub fn take_due(&mut self, now: Now) -> Vec<Delivery> {
-        let mut seen = BTreeSet::new();
-        let first = self.letters.waiting.iter().filter(|letter| seen.insert(letter.webhook.clone()));
-        let due = first.filter(|letter| {
-            let is_due = self.due.get(&letter.id).is_none_or(|due| *due <= now.mono);
-            is_due && !self.busy.contains(&letter.webhook)
-        });
-        let due: Vec<_> = due.cloned().collect();
-        self.busy.extend(due.iter().map(|letter| letter.webhook.clone()));
+        let mut chosen = BTreeMap::<&str, (Option<Instant>, &Delivery)>::new();
+        let waiting = self.letters.waiting.iter().filter(|letter| !self.busy.contains_key(&letter.webhook));
+        for letter in waiting {
+            let due = self.due.get(&letter.id).copied();
+            let sooner = chosen.get(letter.webhook.as_str()).is_none_or(|(other, _)| due < *other);
+            if due.is_none_or(|due| due <= now.mono) && sooner {
+                chosen.insert(&letter.webhook, (due, letter));
+            }
+        }
+        let due: Vec<Delivery> = chosen.into_values().map(|(_, letter)| letter.clone()).collect();
+        self.busy.extend(due.iter().map(|letter| (letter.webhook.clone(), letter.id.clone())));
         due
     }
 
     /// How a try went. `spread` in −1..1 moves the next one by up to 10 % either way.
     pub fn tried(&mut self, id: &Ulid, result: Result<(), Failure>, spread: f64, now: Now) {
         let Some(at) = self.letters.waiting.iter().position(|letter| letter.id == *id) else { return };
-        self.busy.remove(&self.letters.waiting[at].webhook);
+        let webhook = self.letters.waiting[at].webhook.clone();
+        self.busy.remove(&webhook);
         self.changes += 1;
         self.due.remove(id);
         let Err(failure) = result else {
             self.letters.waiting.remove(at);
-            return;
+            return self.is_back(&webhook, now);
         };
+        let known = self.failing.entry(webhook).or_default();
+        *known = (known.0.saturating_add(1), failure.words.clone());
+        if self.is_outdated(at) {
+            self.letters.waiting.remove(at);
+            return;
+        }
         let letter = &mut self.letters.waiting[at];
         letter.failures += 1;
         letter.error = Some(failure.words.clone());
@@ -172,6 +205,23 @@ impl Outbox {
         }
     }
 
+    /// A webhook has taken something: what failed there need not wait any longer.
+    fn is_back(&mut self, webhook: &str, now: Now) {
+        if self.failing.remove(webhook).is_none() {
+            return;
+        }
+        for letter in self.letters.waiting.iter_mut().filter(|letter| letter.webhook == webhook) {
+            letter.due_at = letter.due_at.min(now.wall);
+            self.due.entry(letter.id.clone()).and_modify(|due| *due = (*due).min(now.mono));
+        }
+    }
+
+    /// Whether something newer waits to be said about the same thing.
+    fn is_outdated(&self, at: usize) -> bool {
+        let Delivery { webhook, notice, .. } = &self.letters.waiting[at];
+        self.letters.waiting.iter().skip(at + 1).any(|letter| letter.is_about(webhook, notice))
+    }
+
     /// Webhooks that are not there any more get nothing more.
     pub fn keep_only(&mut self, webhooks: &BTreeSet<String>, now: Now) {
         let (kept, orphans) = std::mem::take(&mut self.letters.waiting)
@@ -181,6 +231,7 @@ impl Outbox {
         let orphans: VecDeque<Delivery> = orphans;
         for orphan in orphans {
             self.busy.remove(&orphan.webhook);
+            self.failing.remove(&orphan.webhook);
             self.bury(orphan, "the webhook was taken away", now);
         }
     }
@@ -203,101 +254,4 @@ fn delay(failures: u32, asked: Option<Duration>, spread: f64) -> Option<Duration
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::book::{Alert, Finding, What};
-    use super::super::kind::Kind;
-    use super::*;
-
-    fn notice(now: Now) -> Notice {
-        let Finding { subject, sentence } = Finding::new(Kind::Dark, "x");
-        let severity = subject.kind.manner().severity;
-        let (id, since, told_at) = (Ulid::new(now.wall), now.wall, now.wall);
-        let alert = Alert { id, subject, severity, sentence, since, told_at, ended_at: None, lasted_s: None };
-        Notice { what: What::Opened, at: now.wall, alert }
-    }
-
-    fn later(now: Now, seconds: u64) -> Now {
-        let passed = Duration::from_secs(seconds);
-        Now { mono: now.mono + passed, wall: now.wall.checked_add(passed).unwrap() }
-    }
-
-    fn refused() -> Result<(), Failure> {
-        Err(Failure::passing("answered 500"))
-    }
-
-    #[test]
-    fn tries_grow_apart_and_end_among_the_dead_letters() {
-        let now = Now::read();
-        let mut outbox = Outbox::new(Letters::default(), now);
-        outbox.add("a", notice(now), now);
-        let (mut at, mut waits) = (now, Vec::new());
-        while let Some(letter) = outbox.take_due(at).pop() {
-            outbox.tried(&letter.id, refused(), 0.0, at);
-            let Some(due) = outbox.due.get(&letter.id) else { break };
-            let wait = (*due - at.mono).as_secs();
-            assert!(outbox.take_due(later(at, wait - 1)).is_empty(), "too early");
-            waits.push(wait);
-            at = later(at, wait);
-        }
-        assert_eq!(waits, DELAYS_S);
-        let dead = &outbox.letters().dead[0].delivery;
-        assert_eq!((dead.failures, dead.error.as_deref()), (7, Some("answered 500")));
-        assert!(outbox.letters().waiting.is_empty());
-    }
-
-    #[test]
-    fn one_webhook_is_told_in_order_and_does_not_hold_up_another() {
-        let now = Now::read();
-        let mut outbox = Outbox::new(Letters::default(), now);
-        for webhook in ["a", "a", "b"] {
-            outbox.add(webhook, notice(now), now);
-        }
-        let due = outbox.take_due(now);
-        assert_eq!(due.iter().map(|d| d.webhook.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert!(outbox.take_due(now).is_empty(), "both are busy");
-        outbox.tried(&due[1].id, Ok(()), 0.0, now);
-        outbox.tried(&due[0].id, refused(), 0.0, now);
-        assert!(outbox.take_due(later(now, 4)).is_empty(), "the first is tried again before the second");
-        assert_eq!(outbox.take_due(later(now, 5))[0].id, due[0].id);
-        outbox.tried(&due[0].id, Ok(()), 0.0, now);
-        let second = outbox.take_due(now);
-        assert!(second.len() == 1 && second[0].id != due[0].id);
-    }
-
-    #[test]
-    fn what_was_on_its_way_is_on_its_way_after_a_crash_and_never_waits_longer() {
-        let now = Now::read();
-        let mut before = Outbox::new(Letters::default(), now);
-        before.add("a", notice(now), now);
-        let id = before.take_due(now)[0].id.clone();
-        before.tried(&id, refused(), 0.0, now);
-        let text = serde_json::to_string(before.letters()).unwrap();
-        let again = |now| Outbox::new(serde_json::from_str(&text).unwrap(), now);
-        assert!(again(later(now, 2)).take_due(later(now, 2)).is_empty());
-        assert_eq!(again(later(now, 6)).take_due(later(now, 6))[0].id, id);
-        let a_year = Duration::from_secs(365 * 86_400);
-        let set_back = Now { wall: now.wall.checked_sub(a_year).unwrap(), ..now };
-        assert!(again(set_back).due[&id] <= now.mono + LONGEST);
-    }
-
-    #[test]
-    fn a_server_may_ask_for_more_time_within_reason() {
-        let asked = |seconds| delay(1, Some(Duration::from_secs(seconds)), 0.0).unwrap().as_secs();
-        assert_eq!((asked(1), asked(60), asked(1_000_000)), (5, 60, 7200));
-        assert_eq!((delay(0, None, 0.0), delay(7, None, 0.0)), (None, None));
-    }
-
-    #[test]
-    fn the_outbox_is_bounded_and_old_news_is_dropped() {
-        let now = Now::read();
-        let mut outbox = Outbox::new(Letters::default(), now);
-        (0..2 * MOST_WAITING).for_each(|_| outbox.add("a", notice(now), now));
-        assert_eq!((outbox.letters().waiting.len(), outbox.letters().dead.len()), (MOST_WAITING, MOST_DEAD));
-        let tomorrow = later(now, OLDEST_S + 1);
-        let letter = outbox.take_due(tomorrow).pop().unwrap();
-        outbox.tried(&letter.id, refused(), 0.0, tomorrow);
-        assert_eq!(outbox.letters().dead[0].delivery.id, letter.id);
-        outbox.keep_only(&BTreeSet::new(), now);
-        assert!(outbox.letters().waiting.is_empty());
-    }
-}
+mod tests;

@@ -247,7 +247,7 @@ impl Watcher {
             next.pages.clone_from(self.book.pages());
             next.letters.clone_from(self.outbox.letters());
             let folder = self.folder.clone();
-            let saving = tokio::task::spawn_blocking(move || folder.save(next));
+            let saving = tokio::task::spawn_blocking(move || folder.save(&next));
             self.saving = Some((changes, saving));
         }
         let Some((of, saving)) = self.saving.as_mut() else { return };

@@ -200,22 +200,7 @@ impl Default for Kept {
     }
 }
 
-impl Document for Kept {
-    const FILE: &'static str = "webhooks.json";
-    const VERSION: u32 = 1;
-
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn set_revision(&mut self, revision: u64) {
-        self.revision = revision;
-    }
-
-    fn problems(&self) -> Vec<FieldProblem> {
-        Vec::new()
-    }
-}
+state::document!(Kept, "webhooks.json", version 1);
 
 /// One webhook with its secrets sealed.
 #[derive(Debug, Clone, Serialize, Deserialize)]

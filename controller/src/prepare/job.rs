@@ -47,7 +47,7 @@ pub(super) async fn run(config: &Config, job: &Job, mut hear: impl FnMut(&Said),
     else {
         return Outcome::Died("the job has no pipes".to_owned());
     };
-    let words = tokio::spawn(tail(stderr));
+    let mut words = tokio::spawn(tail(stderr));
     let told = async {
         let mut line = serde_json::to_vec(job)?;
         line.push(b'\n');
@@ -70,8 +70,10 @@ pub(super) async fn run(config: &Config, job: &Job, mut hear: impl FnMut(&Said),
             None
         }
     };
-    let words = timeout(GRACE, words).await.ok().and_then(Result::ok).unwrap_or_default();
-    judge(status, last, &words)
+    let said = timeout(GRACE, &mut words).await.ok().and_then(Result::ok).unwrap_or_default();
+    // Whoever else holds its end open is not waited for.
+    words.abort();
+    judge(status, last, &said)
 }
 
 fn spawn(config: &Config) -> std::io::Result<Child> {

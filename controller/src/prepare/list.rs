@@ -2,6 +2,7 @@
 //! clock, no process, no disk.
 
 use super::job::Outcome;
+use super::places::Places;
 use serde::{Deserialize, Serialize};
 use state::Timestamp;
 use state::ids::ChannelId;
@@ -11,7 +12,7 @@ use state::wire::ItemSpec;
 use std::time::Duration;
 
 /// Files on the list at most; a playlist is as long.
-const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 /// Waits after a process that died, s. Then the file counts as failed.
 const WAITS_S: [i64; 3] = [30, 60, 120];
 /// Wait while the bucket is away or there is no room, s. That is not the file's fault and has no end.
@@ -130,22 +131,13 @@ impl List {
         self.entries.iter().any(|entry| entry.is_about(wanted) && entry.state == State::Ready)
     }
 
-    /// Puts a file on the list, or finds it there. `None` when the list is full of files that wait.
-    pub fn want(&mut self, wanted: Wanted, now: Timestamp) -> Option<Entry> {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_about(&wanted)) {
-            entry.want_again(&wanted, now);
-            return Some(entry.clone());
-        }
-        // What was known of an earlier content is history.
-        let same_place = |e: &Entry| e.item.key == wanted.item.key && e.profile == wanted.profile;
-        self.entries.retain(|entry| entry.state == State::Running || !same_place(entry));
-        if self.entries.len() >= MOST {
-            let oldest = self.entries.iter().position(|entry| entry.state.is_over())?;
-            self.entries.remove(oldest);
-        }
-        let entry = Entry::new(wanted, now);
-        self.entries.push(entry.clone());
-        Some(entry)
+    /// Puts files on the list, or finds them there. `None` for each for which there is no room because the list is
+    /// full of files that wait. The list is gone through once, however many there are.
+    pub fn want(&mut self, wanted: Vec<Wanted>, now: Timestamp) -> Vec<Option<Entry>> {
+        let mut places = Places::of(std::mem::take(&mut self.entries));
+        let answers = wanted.into_iter().map(|wanted| places.want(wanted, now)).collect();
+        self.entries = places.into_entries();
+        answers
     }
 
     /// Takes the next file.
@@ -181,19 +173,19 @@ impl List {
     }
 
     fn same(&mut self, about: &Entry) -> Option<&mut Entry> {
-        let name = |entry: &Entry| (entry.item.key.clone(), entry.item.content.clone());
-        self.entries.iter_mut().find(|e| name(e) == name(about) && e.profile == about.profile)
+        let is_same = |e: &Entry| (&e.item.key, &e.item.content) == (&about.item.key, &about.item.content);
+        self.entries.iter_mut().find(|e| is_same(e) && e.profile == about.profile)
     }
 }
 
 impl State {
-    fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         matches!(self, Self::Ready | Self::Failed | Self::Fits)
     }
 }
 
 impl Entry {
-    fn new(wanted: Wanted, now: Timestamp) -> Self {
+    pub(super) fn new(wanted: Wanted, now: Timestamp) -> Self {
         Self {
             item: wanted.item,
             channel: wanted.channel,
@@ -211,7 +203,7 @@ impl Entry {
         }
     }
 
-    fn is_about(&self, wanted: &Wanted) -> bool {
+    pub(super) fn is_about(&self, wanted: &Wanted) -> bool {
         let (own, other) = (&self.item, &wanted.item);
         (&own.key, &own.content, &self.profile) == (&other.key, &other.content, &wanted.profile)
     }
@@ -223,7 +215,7 @@ impl Entry {
     /// | ready, failed, fits | waits again | stays |
     ///
     /// A job whose result is there already ends at once.
-    fn want_again(&mut self, wanted: &Wanted, now: Timestamp) {
+    pub(super) fn want_again(&mut self, wanted: &Wanted, now: Timestamp) {
         let louder = wanted.loudness && !self.loudness;
         self.loudness |= wanted.loudness;
         self.not_before = self.not_before.filter(|_| !wanted.asked);
@@ -280,6 +272,10 @@ mod tests {
         Wanted { item, channel: ChannelId::main(), profile: Profile::default(), loudness: false, asked }
     }
 
+    fn want(list: &mut List, wanted: Wanted, now: Timestamp) -> Option<Entry> {
+        list.want(vec![wanted], now).pop().unwrap()
+    }
+
     fn at(s: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + s).unwrap()
     }
@@ -295,7 +291,7 @@ mod tests {
     fn files_have_their_turn_in_order_and_one_is_not_done_twice() {
         let mut list = List::default();
         for key in ["a", "b", "a"] {
-            list.want(wanted(key, "1", true), at(0)).unwrap();
+            want(&mut list, wanted(key, "1", true), at(0)).unwrap();
         }
         assert_eq!(list.entries().len(), 2);
         let first = take(&mut list, 0);
@@ -313,20 +309,20 @@ mod tests {
     #[test]
     fn what_failed_is_tried_again_only_when_asked_for_or_when_it_is_another_file() {
         let mut list = List::default();
-        list.want(wanted("a", "1", false), at(0)).unwrap();
+        want(&mut list, wanted("a", "1", false), at(0)).unwrap();
         let entry = take(&mut list, 0);
         list.ended(&entry, Outcome::Failed("broken".into()), at(0));
         assert!(!list.is_news(&wanted("a", "1", false)) && list.is_news(&wanted("a", "2", false)));
-        assert_eq!(list.want(wanted("a", "1", false), at(1)).unwrap().state, State::Failed);
-        assert_eq!(list.want(wanted("a", "1", true), at(1)).unwrap().state, State::Waiting);
-        list.want(wanted("a", "2", false), at(2)).unwrap();
+        assert_eq!(want(&mut list, wanted("a", "1", false), at(1)).unwrap().state, State::Failed);
+        assert_eq!(want(&mut list, wanted("a", "1", true), at(1)).unwrap().state, State::Waiting);
+        want(&mut list, wanted("a", "2", false), at(2)).unwrap();
         assert_eq!(list.entries().len(), 1, "the old content is forgotten");
     }
 
     #[test]
     fn a_process_that_dies_is_followed_by_another_three_times() {
         let mut list = List::default();
-        list.want(wanted("a", "1", false), at(0)).unwrap();
+        want(&mut list, wanted("a", "1", false), at(0)).unwrap();
         let mut s = 0;
         for wait in WAITS_S {
             let entry = take(&mut list, s);
@@ -342,21 +338,21 @@ mod tests {
     #[test]
     fn a_file_waits_for_a_bucket_that_is_away_as_long_as_it_takes() {
         let mut list = List::default();
-        list.want(wanted("a", "1", false), at(0)).unwrap();
+        want(&mut list, wanted("a", "1", false), at(0)).unwrap();
         for n in 0..100 {
             let entry = take(&mut list, n * LATER_S);
             list.ended(&entry, Outcome::Later("no route".into()), at(n * LATER_S));
             assert_eq!(list.next(at(n * LATER_S)), Next::Wait(Duration::from_secs(LATER_S as u64)));
             assert_eq!(list.entries()[0].error.as_deref(), Some("no route"));
         }
-        list.want(wanted("a", "1", true), at(99 * LATER_S)).unwrap();
+        want(&mut list, wanted("a", "1", true), at(99 * LATER_S)).unwrap();
         assert_eq!(take(&mut list, 99 * LATER_S).item.key, "a", "whoever asks need not wait");
     }
 
     #[test]
     fn a_restart_goes_on_and_an_older_file_still_loads() {
         let mut list = List::default();
-        list.want(wanted("a", "1", false), at(0)).unwrap();
+        want(&mut list, wanted("a", "1", false), at(0)).unwrap();
         take(&mut list, 0);
         let text = serde_json::to_string(&list).unwrap();
         let mut list = serde_json::from_str::<List>(&text).unwrap().resumed();
@@ -368,13 +364,12 @@ mod tests {
     #[test]
     fn a_full_list_forgets_what_is_over_first() {
         let mut list = List::default();
-        for n in 0..MOST {
-            list.want(wanted(&n.to_string(), "1", false), at(0)).unwrap();
-        }
-        assert!(list.want(wanted("more", "1", false), at(0)).is_none());
+        let all: Vec<_> = (0..MOST).map(|n| wanted(&n.to_string(), "1", false)).collect();
+        assert!(list.want(all, at(0)).iter().all(Option::is_some));
+        assert!(want(&mut list, wanted("more", "1", false), at(0)).is_none());
         let entry = take(&mut list, 0);
         list.ended(&entry, Outcome::Fits("fits".into()), at(0));
-        assert!(list.want(wanted("more", "1", false), at(0)).is_some());
+        assert!(want(&mut list, wanted("more", "1", false), at(0)).is_some());
         assert_eq!(list.entries().len(), MOST);
     }
 }

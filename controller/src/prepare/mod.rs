@@ -6,6 +6,7 @@
 pub mod ask;
 mod job;
 pub mod list;
+mod places;
 mod watch;
 
 use crate::config::Config;
@@ -117,10 +118,7 @@ impl Handle {
     /// The list cannot be saved; what was asked for is done nevertheless.
     async fn want(&self, wanted: Vec<Wanted>) -> std::io::Result<Vec<Option<Entry>>> {
         let now = state::now();
-        let entries = {
-            let mut list = self.lock();
-            wanted.into_iter().map(|wanted| list.want(wanted, now)).collect()
-        };
+        let entries = self.lock().want(wanted, now);
         self.shared.news.notify_one();
         self.save().await.map(|()| entries)
     }
@@ -131,9 +129,12 @@ impl Handle {
 
     async fn save(&self) -> std::io::Result<()> {
         let _turn = self.shared.saving.lock().await;
-        let text = serde_json::to_vec_pretty(&*self.lock()).map_err(std::io::Error::other)?;
-        let file = self.shared.file.clone();
-        crate::off_thread(move || atomic::replace(&file, &text)).await
+        let (list, file) = (self.lock().clone(), self.shared.file.clone());
+        let write = move || {
+            let text = serde_json::to_vec_pretty(&list).map_err(std::io::Error::other)?;
+            atomic::replace(&file, &text)
+        };
+        crate::off_thread(write).await
     }
 
     /// A list that cannot be saved is still worked off: what is lost is found to be needed again.

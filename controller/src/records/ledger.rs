@@ -10,8 +10,9 @@ use state::ids::{ChannelId, DestinationId, Ulid};
 use state::totals::{Account, Counted, Moment, RunMark, Totals};
 use state::wire::{DestinationSeen, Heartbeat};
 
-/// The books are put on the disk this often while they move, ms.
-pub const SAVE_EVERY_MS: u64 = 5_000;
+/// The books are put on the disk by themselves this often while they move, ms. In between their sums are on the sheet
+/// of all channels.
+pub const SAVE_EVERY_MS: u64 = 300_000;
 /// Destinations that are remembered, those that were taken away included.
 const MOST_REMEMBERED: usize = 100;
 

@@ -10,7 +10,7 @@ use super::{Event, Supervisor, backoff, spawn};
 use state::ids::{ChannelId, Ulid};
 use state::phase::{Happening, Phase, Wish};
 use state::seen::{Began, LastWords};
-use state::store::{self, Document, StoreError};
+use state::store;
 use state::wire::ToWorker;
 use std::time::Duration;
 
@@ -234,7 +234,7 @@ impl Supervisor {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let folder = self.config.channel_dir(id);
         let document = channel.state.clone();
-        let saved = crate::off_thread(move || put_over(&folder, document)).await;
+        let saved = crate::off_thread(move || store::put_own(&folder, &document)).await;
         match saved {
             Ok(saved) => {
                 channel.state.revision = saved.revision;
@@ -246,17 +246,6 @@ impl Supervisor {
                 channel.save_failed = Some(format!("channel {id}: the state cannot be saved: {error}"));
             }
         }
-    }
-}
-
-/// The document is ours alone: whatever revision is on disk, ours follows it.
-pub(super) fn put_over<T: Document>(folder: &std::path::Path, mut document: T) -> Result<T, StoreError> {
-    match store::put(folder, &document) {
-        Err(StoreError::Conflict { found, .. }) => {
-            document.set_revision(found);
-            store::put(folder, &document)
-        }
-        result => result,
     }
 }
 

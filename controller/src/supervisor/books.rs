@@ -105,6 +105,12 @@ impl Books {
         }
     }
 
+    /// The sums of a channel that is wanted, which move, and where is shown what of them is on the disk.
+    pub(super) fn moving(&self, id: &ChannelId) -> Option<(Totals, Arc<Shelf>)> {
+        let book = self.0.get(id).filter(|book| book.ledger.totals().wanted)?;
+        Some((book.ledger.totals().clone(), Arc::clone(&book.shelf)))
+    }
+
     /// What is on the disk, and what is wrong with it.
     pub(super) fn shown(&self, id: &ChannelId) -> (Option<Arc<Totals>>, Option<String>) {
         let seen = self.0.get(id).map(|book| book.shelf.seen());
@@ -124,8 +130,9 @@ impl Supervisor {
         let (wish, moment) = (self.wishes.get(id), clock::moment(now.wall));
         let is = wish.as_ref().is_some_and(|wish| wish.wish == Wish::On);
         let wanted = Wanted { is, since: wish.as_ref().and_then(|wish| wish.wish_since) };
-        let shown = loaded.document.clone().unwrap_or_else(|| Totals::new(id.clone(), moment.clone()));
-        let mut ledger = match loaded.document {
+        let document = loaded.document.map(|totals| self.pen.found().newer(totals));
+        let shown = document.clone().unwrap_or_else(|| Totals::new(id.clone(), moment.clone()));
+        let mut ledger = match document {
             Some(totals) => Ledger::take_up(totals, wanted, living, moment),
             None => Ledger::new(id.clone(), is, moment),
         };

@@ -103,10 +103,12 @@ impl Briefing {
             true => self.library.known_files(),
             false => self.library.files_or_old_ones().await,
         };
-        let find = |key: &String| files.iter().find(|file| file.key == *key).cloned();
-        keys.iter()
-            .map(|key| find(key).map(|file| spec_of(&self.library, Ulid::from_text(key), file)))
-            .collect()
+        let by_key: HashMap<&str, &MediaFile> = files.iter().map(|file| (file.key.as_str(), file)).collect();
+        let spec = |key: &String| {
+            let file = *by_key.get(key.as_str())?;
+            Some(spec_of(&self.library, Ulid::from_text(key), file.clone()))
+        };
+        keys.iter().map(spec).collect()
     }
 
     /// Things that can be made again: the slate, copies of media, prepared media.

@@ -1,12 +1,12 @@
 //! One channel as the supervisor holds it: its state, its worker's life, and the rules by which one becomes
 //! the next. Decides; acting is `mod.rs`'s work.
 
-use super::air::{Air, Is, View, judge};
+use super::air::{Air, Is};
 use super::backoff;
 use super::brief::RunFacts;
 use super::handover::{Handover, Successor};
 use super::process::Process;
-use super::seen::{Ending, Life, Now, Origin, Run, STALE, Sight, Stage, Why};
+use super::seen::{Ending, Life, Now, Origin, Run, Stage, Why};
 use super::socket::Line;
 use super::spawn::LogMark;
 use super::told::Told;
@@ -16,13 +16,10 @@ use state::restart::Restart;
 use state::seen::{Began, RunSeen, StreamState};
 use state::wire::{Cursor, Heartbeat, Playing};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// HLS sequence numbers that are set aside for a run, ahead of what it reports.
 const SEQUENCES_AHEAD: u64 = 1000;
-
-/// How often the position is saved.
-const CURSOR_EVERY: Duration = Duration::from_secs(5);
 
 /// How often good health is saved, in seconds.
 const HEALTH_EVERY_S: i64 = 30;
@@ -45,8 +42,9 @@ pub(super) struct Channel {
     pub began: Began,
     /// Its worker's way to another one, while it is on it.
     pub handover: Handover,
-    air: Air,
-    cursor_saved: Instant,
+    /// When everything was last done that could be done about it.
+    pub settled: Instant,
+    pub air: Air,
 }
 
 /// How a worker's end is to be understood.
@@ -89,7 +87,7 @@ impl Channel {
             began: Began::Resume,
             handover: Handover::default(),
             air,
-            cursor_saved: now.mono,
+            settled: now.mono,
         }
     }
 
@@ -205,7 +203,7 @@ impl Channel {
     /// Sequence numbers that nobody else has: the lowest of them.
     pub(super) fn next_sequences(&mut self) -> u64 {
         let first = self.state.hls_sequence_reserved;
-        self.state.hls_sequence_reserved += SEQUENCES_AHEAD;
+        self.state.hls_sequence_reserved = first.saturating_add(SEQUENCES_AHEAD);
         first
     }
 
@@ -302,16 +300,21 @@ impl Channel {
         let mut save = sends && self.happen(Happening::Sending, now);
         save |= self.reserve(beat.hls.as_ref().map_or(0, |hls| hls.next_sequence));
         save |= self.healthy(now);
-        save |= self.moved_on(&beat, now);
+        // What the disk refused is tried again every few seconds.
+        save |= self.save_failed.is_some() && beat.seq % 5 == 0;
+        // On the disk with the next sheet.
+        if beat.cursor.is_some() {
+            self.state.cursor.clone_from(&beat.cursor);
+        }
         self.beat = Some(Arc::new(beat));
         save
     }
 
     /// Keeps the reserved sequence numbers ahead of those in use.
     fn reserve(&mut self, next: u64) -> bool {
-        let short = next + SEQUENCES_AHEAD / 2 > self.state.hls_sequence_reserved;
+        let short = next.saturating_add(SEQUENCES_AHEAD / 2) > self.state.hls_sequence_reserved;
         if short {
-            self.state.hls_sequence_reserved = next + SEQUENCES_AHEAD;
+            self.state.hls_sequence_reserved = next.saturating_add(SEQUENCES_AHEAD);
         }
         short
     }
@@ -323,69 +326,6 @@ impl Channel {
             self.state.last_health_check = Some(now.wall);
         }
         due
-    }
-
-    /// The newest position is kept in memory at once and on disk every few seconds.
-    fn moved_on(&mut self, beat: &Heartbeat, now: Now) -> bool {
-        let Some(cursor) = &beat.cursor else { return false };
-        if self.state.cursor.as_ref() == Some(cursor) {
-            return false;
-        }
-        self.state.cursor = Some(cursor.clone());
-        let due = self.cursor_saved + CURSOR_EVERY <= now.mono;
-        if due {
-            self.cursor_saved = now.mono;
-        }
-        due
-    }
-
-    /// When the newest heartbeat will say nothing about now any more.
-    pub(super) fn stale_at(&self) -> Option<Instant> {
-        match &self.life {
-            Life::Running(run) => run.last_beat().map(|heard| heard + STALE + Duration::from_millis(1)),
-            _ => None,
-        }
-    }
-
-    /// What others may know, with the air judged anew. `wanted` destinations are wanted.
-    pub(super) fn sight(&mut self, wish: Wish, wanted: usize, now: Now) -> Sight {
-        let heard = match &self.life {
-            Life::Running(run) => run.last_beat(),
-            _ => None,
-        };
-        let age = heard.map_or(Duration::MAX, |heard| now.mono.saturating_duration_since(heard));
-        let failure = self.state.failed_run.as_ref().and_then(|run| run.exit_words.as_deref());
-        let beat = self.beat.as_deref().map(|beat| (beat, age));
-        let view = View { wish, phase: self.state.phase, failure, wanted, beat };
-        self.air = judge(view, &self.air, now.wall);
-        Sight {
-            state: self.state.clone(),
-            beat: self.beat.clone(),
-            alive: matches!(self.life, Life::Running(_)),
-            air: self.air.clone(),
-            alerts: self.alerts_now(),
-            broken_files: self.alerts.clone(),
-            save_failed: self.save_failed.clone(),
-            held_by_unknown: matches!(self.life, Life::Held { alerted: true, .. }),
-            totals: None,
-        }
-    }
-
-    fn alerts_now(&self) -> Vec<String> {
-        let (id, failures) = (&self.state.id, self.state.retry_count + 1);
-        let trouble = match &self.life {
-            Life::Held { alerted: true, .. } => {
-                Some(format!("channel {id}: an unknown worker holds its lock and does not call"))
-            }
-            Life::GaveUp => {
-                Some(format!("channel {id}: the worker failed and is not started again; start it"))
-            }
-            _ if self.state.phase == Phase::Error && failures >= backoff::ALERT_AFTER => {
-                Some(format!("channel {id}: the worker failed {failures} times in a row"))
-            }
-            _ => None,
-        };
-        self.alerts.iter().cloned().chain(self.save_failed.clone()).chain(trouble).collect()
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Handle {
 impl Handle {
     /// What is seen of a channel.
     pub fn sight(&self, channel: &ChannelId) -> Option<Sight> {
-        self.sights.lock().unwrap_or_else(PoisonError::into_inner).get(channel).cloned()
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner).get(channel).map(|sight| (**sight).clone())
     }
 
     /// Tells that a wish has changed, and waits until something has been done about it.
@@ -41,7 +41,7 @@ impl Handle {
     }
 
     /// What is seen of every channel.
-    pub fn sights(&self) -> Vec<Sight> {
+    pub fn sights(&self) -> Vec<Arc<Sight>> {
         self.sights.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 

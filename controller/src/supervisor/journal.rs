@@ -1,8 +1,9 @@
 //! What happened on the air, kept in `channels/<id>/events.jsonl`. A worker is told that an event is kept when it is
 //! on the disk, and not before: until then it repeats it to every controller that it finds.
 
-use super::acts::put_over;
 use super::books::Shelf;
+use super::marks::{Marks, last_events};
+use super::sheet::Sheet;
 use super::socket::Line;
 use crate::config::Config;
 use crate::crowd::Seldom;
@@ -11,10 +12,11 @@ use crate::records::runs;
 use state::ids::{ChannelId, Ulid};
 use state::rotate;
 use state::runs::RunKept;
+use state::store;
 use state::totals::Totals;
 use state::wire::{Event, ToWorker};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,8 @@ pub(super) enum Keep {
     Run(ChannelId, Box<RunKept>),
     /// The books, and where is shown what is on the disk.
     Totals(Box<Totals>, Arc<Shelf>),
+    /// What moves of all channels.
+    Sheet(Box<Sheet>),
 }
 
 /// An event, and whom to tell when it is on the disk.
@@ -59,7 +63,7 @@ pub(super) fn open(config: Arc<Config>) -> (mpsc::Sender<Keep>, JoinHandle<()>) 
 }
 
 async fn write_all(folder_of: impl Fn(&ChannelId) -> PathBuf, mut inbox: mpsc::Receiver<Keep>) {
-    let mut last: BTreeMap<ChannelId, Mark> = BTreeMap::new();
+    let mut last: BTreeMap<ChannelId, Marks> = BTreeMap::new();
     let mut waiting: BTreeMap<ChannelId, Vec<Entry>> = BTreeMap::new();
     let mut troubles = Seldom::default();
     while let Some(more) = take_more(&mut inbox, &waiting).await {
@@ -68,6 +72,7 @@ async fn write_all(folder_of: impl Fn(&ChannelId) -> PathBuf, mut inbox: mpsc::R
                 Keep::Event(entry) => waiting.entry(entry.channel.clone()).or_default().push(entry),
                 Keep::Run(channel, run) => note_run(folder_of(&channel), channel, *run).await,
                 Keep::Totals(totals, shelf) => put_totals(folder_of(&totals.id), *totals, &shelf).await,
+                Keep::Sheet(sheet) => sheet.put().await,
             }
         }
         for (channel, entries) in std::mem::take(&mut waiting) {
@@ -76,9 +81,9 @@ async fn write_all(folder_of: impl Fn(&ChannelId) -> PathBuf, mut inbox: mpsc::R
             let before = last.remove(&channel);
             let kept = crate::off_thread(move || keep(&folder, &events, before)).await;
             match kept {
-                Ok(mark) => {
+                Ok(marks) => {
                     acknowledge(&entries);
-                    last.extend(mark.map(|mark| (channel, mark)));
+                    last.insert(channel, marks);
                 }
                 // Not acknowledged, and tried again before anything that comes after: a later event in the file
                 // would say that these are there.
@@ -145,7 +150,7 @@ impl Kept {
 async fn put_totals(folder: PathBuf, totals: Totals, shelf: &Shelf) {
     let id = totals.id.clone();
     let totals = Totals { revision: shelf.revision(), ..totals };
-    match crate::off_thread(move || put_over(&folder, totals)).await {
+    match crate::off_thread(move || store::put_own(&folder, &totals)).await {
         Ok(saved) => shelf.kept(saved),
         Err(error) => {
             tracing::error!(channel.id = %id, %error, "the time on air cannot be saved");
@@ -154,36 +159,23 @@ async fn put_totals(folder: PathBuf, totals: Totals, shelf: &Shelf) {
     }
 }
 
-/// The newest event in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Mark {
-    run: Ulid,
-    seq: u64,
-}
-
-/// Appends what is new, and waits until it is on the disk. Returns the newest event of the file.
-fn keep(folder: &Path, events: &[Kept], before: Option<Mark>) -> io::Result<Option<Mark>> {
+/// Appends what is new, and waits until it is on the disk. Returns the marks with it.
+fn keep(folder: &Path, events: &[Kept], before: Option<Marks>) -> io::Result<Marks> {
     let path = folder.join(FILE);
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let mut mark = match before {
-        Some(mark) => Some(mark),
-        None => newest(&path).map_err(named)?,
+    let mut marks = match before {
+        Some(marks) => marks,
+        None => Marks::of(last_events(&path).map_err(named)?),
     };
     let mut lines = Vec::new();
-    for kept in events {
-        let event = &kept.event;
-        let known = mark.as_ref().is_some_and(|mark| mark.run == event.run && mark.seq >= event.seq);
-        if known {
-            continue;
-        }
+    for kept in events.iter().filter(|kept| marks.is_news(&kept.event)) {
         serde_json::to_writer(&mut lines, kept)?;
         lines.push(b'\n');
-        mark = Some(Mark { run: event.run.clone(), seq: event.seq });
     }
     if !lines.is_empty() {
         append(&path, &lines).map_err(named)?;
     }
-    Ok(mark)
+    Ok(marks)
 }
 
 fn append(path: &PathBuf, lines: &[u8]) -> io::Result<()> {
@@ -206,37 +198,10 @@ fn append(path: &PathBuf, lines: &[u8]) -> io::Result<()> {
     if end == 0 { state::atomic::sync_folder_of(path) } else { Ok(()) }
 }
 
-/// The last whole line that can be read; what a crash has torn is passed over.
-fn newest(path: &Path) -> io::Result<Option<Mark>> {
-    let newest = last_events(path)?.pop();
-    Ok(newest.map(|event| Mark { run: event.run, seq: event.seq }))
-}
-
-/// The newest events that are kept in a channel's folder, oldest first.
-///
-/// # Errors
-/// The journal is there and cannot be read.
-pub(crate) fn recent(folder: &Path) -> io::Result<Vec<Event>> {
-    last_events(&folder.join(FILE))
-}
-
-fn last_events(path: &Path) -> io::Result<Vec<Event>> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let end = file.seek(SeekFrom::End(0))?;
-    file.seek(SeekFrom::Start(end.saturating_sub(64 * 1024)))?;
-    let mut bytes = Vec::new();
-    file.take(64 * 1024).read_to_end(&mut bytes)?;
-    let lines = bytes.split(|b| *b == b'\n');
-    Ok(lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn event(run: &str, seq: u64) -> Kept {
         let (run, at_wall) = (Ulid::from_text(run), state::now());
@@ -255,7 +220,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = keep(folder.path(), &[event("a", 1), event("a", 2)], None).unwrap();
         // The same controller, then another one that knows only the file.
-        keep(folder.path(), &[event("a", 2), event("a", 3)], first).unwrap();
+        keep(folder.path(), &[event("a", 2), event("a", 3)], Some(first)).unwrap();
         keep(folder.path(), &[event("a", 1), event("a", 2), event("a", 3), event("a", 4)], None).unwrap();
         keep(folder.path(), &[event("b", 1)], None).unwrap();
         let seqs: Vec<_> = kept(folder.path()).into_iter().map(|(_, seq)| seq).collect();
@@ -303,9 +268,82 @@ mod tests {
         keep(folder.path(), &[event("a", 1)], None).unwrap();
         let path = folder.path().join(FILE);
         OpenOptions::new().write(true).open(&path).unwrap().set_len(LONGEST).unwrap();
-        keep(folder.path(), &[event("a", 2)], Some(Mark { run: Ulid::from_text("a"), seq: 1 })).unwrap();
+        let first = Marks::of([event("a", 1).event]);
+        keep(folder.path(), &[event("a", 2)], Some(first)).unwrap();
         assert_eq!(kept(folder.path()).len(), 1);
         assert!(folder.path().join("events.jsonl.1").exists());
+    }
+
+    #[test]
+    fn what_was_put_aside_a_moment_ago_is_not_kept_again() {
+        let folder = tempfile::tempdir().unwrap();
+        keep(folder.path(), &[event("a", 1), event("a", 2)], None).unwrap();
+        let path = folder.path().join(FILE);
+        fs::rename(&path, folder.path().join("events.jsonl.1")).unwrap();
+        keep(folder.path(), &[event("b", 1)], None).unwrap();
+        keep(folder.path(), &[event("a", 2), event("a", 3)], None).unwrap();
+        assert_eq!(kept(folder.path()), [("b".to_owned(), 1), ("a".to_owned(), 3)]);
+    }
+
+    /// What a worker does next.
+    #[derive(Debug, Clone)]
+    struct Turn {
+        /// Which of the workers that live.
+        worker: usize,
+        /// How many events it has more to tell.
+        more: u64,
+        /// How many of those that were kept it tells again.
+        again: u64,
+        /// The controller was killed before.
+        restart: bool,
+        /// The worker ended, and another one takes its place.
+        replaced: bool,
+    }
+
+    fn turn() -> impl Strategy<Value = Turn> {
+        let often = proptest::bool::weighted;
+        let parts = (0..3usize, 0..4u64, 0..4u64, often(0.2), often(0.1));
+        parts.prop_map(|(worker, more, again, restart, replaced)| Turn {
+            worker,
+            more,
+            again,
+            restart,
+            replaced,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn whoever_speaks_and_says_again_what_every_event_is_kept_once(
+            turns in proptest::collection::vec(turn(), 1..30),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut marks, mut runs) = (None, 3);
+            let mut workers: Vec<(String, u64)> = (0..3).map(|n| (format!("r{n}"), 0)).collect();
+            let mut said: BTreeMap<String, u64> = BTreeMap::new();
+            for Turn { worker, more, again, restart, replaced } in turns {
+                if replaced {
+                    workers[worker] = (format!("r{runs}"), 0);
+                    runs += 1;
+                }
+                let (run, last) = &mut workers[worker];
+                let events: Vec<_> =
+                    (last.saturating_sub(again) + 1..=*last + more).map(|seq| event(run, seq)).collect();
+                let before = marks.take().filter(|_| !restart);
+                marks = Some(keep(folder.path(), &events, before).unwrap());
+                *last += more;
+                said.insert(run.clone(), *last);
+            }
+            let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            if folder.path().join(FILE).exists() {
+                kept(folder.path()).into_iter().for_each(|(run, seq)| found.entry(run).or_default().push(seq));
+            }
+            for (run, last) in said {
+                let seqs = found.remove(&run).unwrap_or_default();
+                prop_assert_eq!(seqs, (1..=last).collect::<Vec<_>>(), "{}", run);
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub mod greeting;
 mod handle;
 mod handover;
 pub(crate) mod journal;
+mod load;
+pub(crate) mod marks;
 mod orders;
 mod position;
 pub mod process;
@@ -20,6 +22,8 @@ mod program;
 mod properties;
 pub mod reconcile;
 pub mod seen;
+mod sheet;
+mod shown;
 pub mod socket;
 mod spawn;
 mod told;
@@ -32,14 +36,11 @@ use crate::config::Config;
 use crate::wishes::Wishes;
 use brief::Briefing;
 use channel::Channel;
-use process::Process;
 use reconcile::{Wanted, reconcile, wake_at};
 use seen::{Life, Now, Sight, Stage};
 use socket::Line;
 use state::ids::{ChannelId, Ulid};
 use state::phase::Wish;
-use state::seen::{LastWords, StreamState};
-use state::store;
 use state::wire::{self, Hello, ToController};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -100,7 +101,7 @@ type Happenings = broadcast::Sender<(ChannelId, wire::Event)>;
 /// Most events that wait for a listener.
 const MOST_HAPPENINGS: usize = 256;
 
-type Sights = Arc<Mutex<BTreeMap<ChannelId, Sight>>>;
+type Sights = Arc<Mutex<BTreeMap<ChannelId, Arc<Sight>>>>;
 
 /// The supervisor.
 pub struct Supervisor {
@@ -115,6 +116,7 @@ pub struct Supervisor {
     /// Ends when all that was handed to it is on the disk.
     keeper: JoinHandle<()>,
     books: books::Books,
+    pen: sheet::Pen,
     sights: Sights,
     leaving: bool,
     check_at: Instant,
@@ -147,10 +149,12 @@ pub fn open(
     tokio::spawn(socket::accept(listener, events.clone()));
     let now = Instant::now();
     let (journal, keeper) = journal::open(config.clone());
+    let pen = sheet::Pen::open(&config.state_dir, Now::read())?;
     let mut supervisor = Supervisor {
         journal,
         keeper,
         books: books::Books::default(),
+        pen,
         config,
         wishes,
         briefing,
@@ -167,6 +171,7 @@ pub fn open(
     for wish in supervisor.wishes.all() {
         supervisor.load(&wish.id)?;
     }
+    supervisor.tell_broken_sheet();
     Ok((supervisor, handle))
 }
 
@@ -310,6 +315,9 @@ impl Supervisor {
         self.tell_destinations(id);
         self.keep_books(id);
         self.publish(id);
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.settled = Instant::now();
+        }
     }
 
     async fn settle_all(&mut self) {
@@ -332,69 +340,20 @@ impl Supervisor {
         let mut sight = channel.sight(wish, self.books.wanted(id), Now::read());
         let (totals, trouble) = self.books.shown(id);
         sight.totals = totals;
-        sight.alerts.extend(trouble);
-        self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sight);
+        sight.alerts.extend(trouble.clone());
+        sight.save_failed = sight.save_failed.or(trouble);
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Arc::new(sight));
     }
 
     /// Looks at everything that is due.
     async fn check(&mut self) {
         self.check_at = Instant::now() + CHECK_EVERY;
-        for id in self.channels.keys().cloned().collect::<Vec<_>>() {
+        let now = Instant::now();
+        // A channel whose worker was heard since has been looked at then.
+        let due = self.channels.iter().filter(|(_, channel)| channel.settled + CHECK_EVERY <= now);
+        for id in due.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.settle(&id).await;
         }
-    }
-
-    /// Loads what was last seen of a channel and looks whether its worker still lives.
-    fn load(&mut self, id: &ChannelId) -> anyhow::Result<()> {
-        let now = Now::read();
-        let loaded = store::load::<StreamState>(&self.config.channel_dir(id), now.wall)?;
-        for alert in &loaded.alerts {
-            tracing::error!(channel.id = %id, "{alert}");
-        }
-        let state = loaded.document.unwrap_or_else(|| StreamState::new(id.clone()));
-        let unfinished = state.run.clone().filter(|run| run.exit_words.is_none());
-        let left = unfinished.clone().map(|run| {
-            let process = Process { pid: run.pid, started: run.pid_start };
-            (run.id, process)
-        });
-        let mut channel = Channel::new(state, loaded.alerts, now);
-        channel.log = spawn::end_of_log(&self.config, id);
-        match left.filter(|(_, process)| process.is_known()) {
-            Some((run, process)) => {
-                tracing::info!(channel.id = %id, run.id = %run, pid = process.pid, "a worker was left by an earlier controller");
-                channel.found(run.clone(), process, now);
-                if matches!(&channel.life, Life::Running(run) if run.ending.is_some()) {
-                    process.terminate();
-                }
-                self.watch(id, run, process);
-            }
-            None => self.nobody_left(&mut channel, unfinished.map(|run| run.id), now),
-        }
-        let living = match &channel.life {
-            Life::Running(run) => Some(run.id.clone()),
-            _ => None,
-        };
-        self.channels.insert(id.clone(), channel);
-        for alert in self.open_books(id, living.as_ref(), now)? {
-            tracing::error!(channel.id = %id, "{alert}");
-            self.channels.entry(id.clone()).and_modify(|channel| channel.alerts.push(alert));
-        }
-        self.publish(id);
-        Ok(())
-    }
-
-    fn nobody_left(&mut self, channel: &mut Channel, run: Option<Ulid>, now: Now) {
-        let id = channel.state.id.clone();
-        let wish = self.wishes.get(&id);
-        let last = run.and_then(|run| LastWords::of(&self.config.state_dir.join("run"), &id, &run));
-        if last.as_ref().is_some_and(|last| last.finished) && wish.as_ref().is_some_and(|wish| !wish.looped) {
-            self.finished.push(id);
-            channel.over();
-        }
-        if let Some(next) = last.as_ref().and_then(|last| last.next.clone()) {
-            channel.state.cursor = Some(next);
-        }
-        channel.found_none(last.map(|last| last.words), now);
-        channel.bound_wait(&wish.map(|wish| wish.restart).unwrap_or_default(), now);
+        self.keep_sheet();
     }
 }

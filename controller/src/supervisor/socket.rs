@@ -3,7 +3,7 @@
 
 use super::Event;
 use anyhow::{Context, bail};
-use state::wire::{Hello, MAX_LINE, ToController, ToWorker};
+use state::wire::{Heartbeat, Hello, MAX_LINE, ToController, ToWorker};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -165,7 +165,16 @@ async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Optio
     understand(&line).map(Some)
 }
 
+/// How a heartbeat begins.
+const BEAT: &[u8] = b"{\"type\":\"heartbeat\",";
+
 fn understand(line: &[u8]) -> io::Result<Words> {
+    // Almost all that is ever said. What is first sorted by its type costs twice as much.
+    if line.starts_with(BEAT)
+        && let Ok(beat) = serde_json::from_slice::<Heartbeat>(line)
+    {
+        return Ok(Words::Known(Box::new(ToController::Heartbeat(Box::new(beat)))));
+    }
     match serde_json::from_slice(line) {
         Ok(words) => Ok(Words::Known(words)),
         Err(error) => match serde_json::from_slice::<serde_json::Value>(line) {
@@ -209,6 +218,22 @@ mod tests {
         for nonsense in [&b"{}"[..], b"hello", b"", b"[1]", b"{\"type\":7}"] {
             assert!(understand(nonsense).is_err());
         }
+    }
+
+    #[test]
+    fn a_heartbeat_is_understood_however_it_begins() {
+        let beat = Heartbeat::new(state::ids::Ulid::from_text("r"), 7, 8, state::now());
+        let words = ToController::Heartbeat(Box::new(beat.clone()));
+        let line = serde_json::to_vec(&words).unwrap();
+        assert!(line.starts_with(BEAT));
+        let sorted = serde_json::to_vec(&serde_json::to_value(&words).unwrap()).unwrap();
+        assert!(!sorted.starts_with(BEAT));
+        for line in [line, sorted] {
+            let Words::Known(words) = understand(&line).unwrap() else { panic!("it is known") };
+            assert!(matches!(*words, ToController::Heartbeat(heard) if *heard == beat));
+        }
+        let torn = [BEAT, b"\"run\":"].concat();
+        assert!(understand(&torn).is_err());
     }
 
     #[tokio::test]

@@ -118,7 +118,7 @@ impl Supervisor {
                 }
             }
             ToController::Log { level, line } => self.log(id, run, &level, &line),
-            ToController::WantItems { after } => self.next_items(id, run, after + 1),
+            ToController::WantItems { after } => self.next_items(id, run, after.saturating_add(1)),
             ToController::Hello(_) | ToController::Heartbeat(_) => {}
         }
     }

@@ -4,7 +4,7 @@
 use super::{Expected, change};
 use crate::engines::House;
 use crate::outbound::post::{Policy, post};
-use crate::supervisor::journal;
+use crate::supervisor::marks;
 use crate::wishes::destinations::key_problem;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -106,7 +106,7 @@ impl Rotations {
         let wanted: Vec<ChannelId> = wishes.map(|wish| wish.id).collect();
         for channel in wanted {
             let folder = self.house.config.channel_dir(&channel);
-            match crate::off_thread(move || journal::recent(&folder)).await {
+            match crate::off_thread(move || marks::recent(&folder)).await {
                 Ok(events) => events.iter().for_each(|event| self.hear(channel.clone(), event)),
                 Err(error) => tracing::warn!(channel.id = %channel, %error, "the events cannot be read"),
             }

@@ -1,6 +1,7 @@
 //! One event after another, and what a channel has become by them.
 
 use super::*;
+use std::time::Duration;
 
 #[test]
 fn only_the_end_of_a_list_that_does_not_loop_is_a_good_end_unasked() {
@@ -107,4 +108,17 @@ fn sequence_numbers_never_go_back_and_stay_ahead() {
     channel.spawned(Ulid::from_text("b"), process(3), log, now);
     assert_eq!(channel.first_sequence, 1600);
     assert_eq!((channel.state.restart_count, channel.state.retry_count, channel.state.epoch), (1, 1, 2));
+}
+
+#[test]
+fn numbers_at_the_end_of_their_range_neither_panic_nor_go_back() {
+    let now = Now::read();
+    let mut channel = channel(now);
+    (channel.state.hls_sequence_reserved, channel.state.retry_count) = (u64::MAX, u32::MAX);
+    (channel.state.phase, channel.life) = (Phase::Error, Life::Waiting { due: now.mono });
+    assert_eq!((channel.next_sequences(), channel.next_sequences()), (u64::MAX, u64::MAX));
+    channel.state.hls_sequence_reserved = 1000;
+    assert!(channel.reserve(u64::MAX - 1));
+    assert_eq!(channel.state.hls_sequence_reserved, u64::MAX);
+    assert_eq!(channel.sight(Wish::On, 0, now).alerts.len(), 1);
 }
