@@ -132,7 +132,7 @@ fn composition(tag: &RawTag) -> i64 {
 fn assert_foreseen(tags: &[RawTag]) {
     let pictures = || tags.iter().filter(|tag| tag.kind == Kind::Video && tag.body[1] == 1);
     let next: Vec<Option<NextIdr>> = pictures().map(|tag| tag.next_idr).collect();
-    let last = pictures().last().unwrap().at_ms;
+    let last = pictures().next_back().unwrap().at_ms;
     let mut after = NextIdr::None { last };
     for (tag, next) in pictures().zip(next).collect::<Vec<_>>().into_iter().rev() {
         let idr = tag.body[0] == 0x17 && has_idr(&tag.body[5..], 4);

@@ -142,7 +142,9 @@ impl Reader {
             && a.start <= b.end
             && b.start <= a.end
         {
-            wanted = vec![a.start.min(b.start)..a.end.max(b.end)];
+            let both = a.start.min(b.start)..a.end.max(b.end);
+            wanted.clear();
+            wanted.push(both);
         }
         for range in wanted {
             let length = NonZeroU64::new((range.end - range.start).min(KERNEL_AHEAD));
@@ -157,7 +159,7 @@ impl Lane {
     fn scout(&mut self) -> Option<Range<u64>> {
         let until = self.due_us()?.saturating_add(KERNEL_AHEAD_US);
         let mut found: Option<Range<u64>> = None;
-        while let Some(sample) = self.scout.next() {
+        for sample in self.scout.by_ref() {
             let range = sample.offset..sample.offset.saturating_add(u64::from(sample.size));
             let found = found.get_or_insert(range.clone());
             *found = found.start.min(range.start)..found.end.max(range.end);
