@@ -154,7 +154,10 @@ impl Reader {
         Ok(found.back())
     }
 
-    /// Appends tags in order of time until there are `bytes` of them. False when there are no more.
+    /// Appends tags in order of time, of up to `bytes` together but one at least. False when there are no more.
+    ///
+    /// Their bodies share one block of memory, which is free again when the last of them is: they come and go together,
+    /// so that they leave no holes.
     ///
     /// # Errors
     /// Why nothing more can be read, in words.
@@ -163,23 +166,25 @@ impl Reader {
             self.begun = true;
             tags.extend(self.headers());
         }
-        let mut sum = 0;
-        while sum < bytes {
+        let mut block = BytesMut::new();
+        loop {
             let sound_first = match (self.video.due_us(), self.audio.as_ref().and_then(Lane::due_us)) {
                 (None, None) => return Ok(false),
                 (video, audio) => video.is_none_or(|video| audio.is_some_and(|audio| audio < video)),
             };
-            let zero_us = self.zero_us;
-            let tag = match (&mut self.audio, sound_first) {
-                (Some(audio), true) => audio.tag(&mut self.place, zero_us, &[0xAF, 1], TagKind::Audio)?,
-                _ => self.video.tag(&mut self.place, zero_us, &[], TagKind::Video)?,
+            let (lane, head, kind): (_, &[u8], _) = match (&mut self.audio, sound_first) {
+                (Some(audio), true) => (audio, &[0xAF, 1], TagKind::Audio),
+                _ => (&mut self.video, &[], TagKind::Video),
             };
-            if let Some(tag) = tag {
-                sum += tag.body.len();
-                tags.push(tag);
+            let room = lane.room();
+            if block.capacity() < room {
+                if block.capacity() > 0 {
+                    return Ok(true);
+                }
+                block.reserve(bytes.max(room));
             }
+            tags.extend(lane.tag(&mut self.place, self.zero_us, head, kind, &mut block)?);
         }
-        Ok(true)
     }
 
     fn headers(&self) -> impl Iterator<Item = RawTag> {
@@ -230,13 +235,19 @@ impl Lane {
         self.next.map(|sample| self.track.time_us(sample.dts))
     }
 
-    /// The next sample as a tag; `None` for one without content.
+    /// Bytes that the next sample takes as a tag, or a few more.
+    fn room(&self) -> usize {
+        self.next.map_or(0, |sample| sample.size.min(MAX_SAMPLE) as usize + 5)
+    }
+
+    /// The next sample as a tag, cut from `block`, which has room for it; `None` for one without content.
     fn tag(
         &mut self,
         place: &mut Place,
         zero_us: i64,
         head: &[u8],
         kind: TagKind,
+        block: &mut BytesMut,
     ) -> Result<Option<RawTag>, String> {
         let Some(sample) = self.next else { return Ok(None) };
         let end = sample.offset.saturating_add(u64::from(sample.size));
@@ -266,17 +277,16 @@ impl Lane {
                 _ => return Err("there are no pictures where the file says; it is damaged".to_owned()),
             }
         }
-        let mut body = BytesMut::with_capacity(5 + bytes.len());
         if kind == TagKind::Video {
             let composition = u32::try_from(pts - dts).unwrap_or(0).to_be_bytes();
-            body.put_slice(&[if sample.sync { 0x17 } else { 0x27 }, 1]);
-            body.put_slice(&composition[1..]);
+            block.put_slice(&[if sample.sync { 0x17 } else { 0x27 }, 1]);
+            block.put_slice(&composition[1..]);
         }
-        body.put_slice(head);
-        body.put_slice(bytes);
+        block.put_slice(head);
+        block.put_slice(bytes);
         // Only now: what is not in hand yet is asked for again.
         self.step();
-        Ok(Some(RawTag { kind, at_ms: dts + TIME_SHIFT_MS, body }))
+        Ok(Some(RawTag { kind, at_ms: dts + TIME_SHIFT_MS, body: block.split() }))
     }
 }
 
