@@ -317,10 +317,9 @@ impl Session {
         if let Some(late) = pace.forgive(now, self.next_ms) {
             tracing::warn!(late_ms = late, "the worker was held up; it goes on from where it stood");
         }
-        let until = pace.due_ms(now);
-        let moment = air.moment(until, programme, &mut self.out);
+        let moment = air.moment(pace.reach_ms(now), programme, &mut self.out);
         if let Some(first) = self.out.first() {
-            air.group().note_late(u64::try_from(until - first.dts).unwrap_or(0));
+            air.group().note_late(u64::try_from(pace.due_ms(now) - first.dts).unwrap_or(0));
         }
         self.report.sent(&self.out);
         self.outputs.send(&self.out);
