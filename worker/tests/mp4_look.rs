@@ -170,6 +170,16 @@ async fn a_box_and_pictures_that_disagree_are_seen_as_ffmpeg_sees_them() {
     never_otherwise(&patched("look-box-full", &of_box, &said_in_box, &box_says(0x80))).await;
 }
 
+#[test]
+fn tables_that_say_nothing_are_left_to_ffprobe() {
+    let source = make("b-frames", FILES[0].1);
+    for kind in [b"dref", b"stsd", b"elst"] {
+        let [one, none] = [1, 0].map(|count| [&kind[..], &[0, 0, 0, 0, 0, 0, 0, count]].concat());
+        let name = format!("look-empty-{}", String::from_utf8_lossy(kind));
+        assert!(look(&patched(&name, &source, &one, &none)).is_err(), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn sound_that_may_be_more_than_it_says_is_left_to_ffprobe() {
     let source = make("b-frames", FILES[0].1);

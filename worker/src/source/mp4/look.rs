@@ -21,6 +21,8 @@ const MOST_AT_TOP: usize = 64;
 const LONGEST_TEXT: usize = 64 * 1024;
 /// What FFmpeg takes for a time that goes back: a length near the greatest number.
 const LONGEST_SAMPLE: u32 = 1 << 30;
+/// That the media are in the same file, as it is always said (8.7.2).
+const OWN_FILE: &[u8; 20] = b"\0\0\0\0\0\0\0\x01\0\0\0\x0Curl \0\0\0\x01";
 /// Neither turned nor stretched (ISO/IEC 14496-12, 6.2.2).
 const UPRIGHT: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
 
@@ -42,6 +44,7 @@ pub fn look(path: &Path) -> Result<MediaInfo, Refused> {
 /// # Errors
 /// The same, or that something is not in hand yet.
 pub(super) fn look_at(place: &mut Place) -> Result<MediaInfo, Refused> {
+    let size = place.size();
     plain_at_top(place)?;
     let moov = movie(place)?;
     let movie = Movie::read(&moov)?;
@@ -53,11 +56,13 @@ pub(super) fn look_at(place: &mut Place) -> Result<MediaInfo, Refused> {
         (Some((index, trak)), Some(track)) => Some((*index, trak, track)),
         _ => None,
     };
+    let bytes = |track: &Track| track.tables.bytes().filter(|bytes| *bytes <= size);
+    let bytes = |track: &Track| bytes(track).ok_or(Refused("it says more than it holds"));
     let times = Times::read(&movie.video.1, &video, movie.timescale)?;
     let sound = sound
         .map(|(index, trak, track)| {
             let times = Times::read(trak, track, movie.timescale)?;
-            Ok((audio_info(index, trak, track, &times)?, times))
+            Ok((audio_info(index, trak, track, times.kbps(bytes(track)?)?)?, times))
         })
         .transpose()?;
     let began = [Some(&times), sound.as_ref().map(|(_, times)| times)];
@@ -65,7 +70,11 @@ pub(super) fn look_at(place: &mut Place) -> Result<MediaInfo, Refused> {
     Ok(MediaInfo {
         duration_ms: Some(movie.duration_ms),
         indexed: true,
-        video: Some(video_info(movie.video.0, picture, &video.tables, &times, began)?),
+        video: Some(VideoInfo {
+            index: movie.video.0,
+            kbps: Some(times.kbps(bytes(&video)?)?),
+            ..video_info(picture, &video.tables, &times, began)?
+        }),
         audio: sound.map(|(audio, _)| audio),
     })
 }
@@ -176,6 +185,9 @@ fn plain_track(trak: &Bytes) -> Result<(), Refused> {
     }
     let minf = need(&mdia, b"minf")?;
     within(&minf, &[b"vmhd", b"smhd", b"nmhd", b"dinf", b"stbl", b"free"])?;
+    if need(&need(&minf, b"dinf")?, b"dref")?[..] != *OWN_FILE {
+        return Err(Refused("the media are in another file"));
+    }
     let tables = [
         b"stsd", b"stts", b"stss", b"ctts", b"stsc", b"stsz", b"stco", b"co64", b"sdtp", b"sgpd", b"sbgp",
         b"cslg",
@@ -206,31 +218,21 @@ struct Times {
 
 impl Times {
     fn read(trak: &Bytes, track: &Track, movie_timescale: u32) -> Result<Self, Refused> {
-        let mdhd = need(&need(trak, b"mdia")?, b"mdhd")?;
-        let (timescale, said) = media_header(&mdhd)?;
-        let mut sum = 0_u64;
-        for [count, ticks] in track.tables.durations().iter() {
-            if ticks > LONGEST_SAMPLE || ticks == 0 {
-                return Err(Refused("the times of its samples are unusual"));
+        let (timescale, said) = media_header(&need(&need(trak, b"mdia")?, b"mdhd")?)?;
+        let length = u64::try_from(said).unwrap_or(0).min(length(&track.tables)?);
+        let (begins, shown) = match only(trak, b"edts")? {
+            None => (u64::try_from(track.tables.first_composition()).ok(), length),
+            Some(_) => {
+                let (late, all) = edited(trak, timescale, movie_timescale)?;
+                (Some(late), all.min(length))
             }
-            sum = sum.saturating_add(u64::from(count) * u64::from(ticks));
-        }
-        let length = u64::try_from(said).unwrap_or(0).min(sum);
-        let mut times = Self { timescale, begins: 0, length, shown: length };
-        let edits = edits(trak)?;
-        let negative = || Refused("a track begins before its time");
-        if edits.is_empty() {
-            times.begins = u64::try_from(track.tables.first_composition()).map_err(|_| negative())?;
+        };
+        let begins = begins.ok_or(Refused("a track begins before its time"))?;
+        if shown == 0 {
+            Err(Refused("a track is empty"))
         } else {
-            let scaled = |length: u64| rescaled(length, timescale, movie_timescale);
-            if edits.iter().any(|&(length, _)| length == 0 || length > u64::from(u32::MAX)) {
-                return Err(Refused("the edit list is unusual"));
-            }
-            times.begins =
-                edits.iter().filter(|(_, from)| *from == -1).map(|&(length, _)| scaled(length)).sum();
-            times.shown = length.min(edits.iter().map(|&(length, _)| scaled(length)).sum());
+            Ok(Self { timescale, begins, length, shown })
         }
-        if times.length == 0 || times.shown == 0 { Err(Refused("a track is empty")) } else { Ok(times) }
     }
 
     /// As FFmpeg compares it.
@@ -247,6 +249,27 @@ impl Times {
     }
 }
 
+/// How long all samples last together, ticks.
+fn length(tables: &Tables) -> Result<u64, Refused> {
+    let usual = |[count, ticks]: [u32; 2]| count > 0 && (1..LONGEST_SAMPLE).contains(&ticks);
+    if !tables.durations().iter().all(usual) || !tables.reorders_little() {
+        return Err(Refused("the times of its samples are unusual"));
+    }
+    let each = tables.durations().iter().map(|[count, ticks]| u64::from(count) * u64::from(ticks));
+    Ok(each.fold(0, u64::saturating_add))
+}
+
+/// How late a track with an edit list begins, and how long its edits are with that, ticks.
+fn edited(trak: &Bytes, timescale: u32, movie_timescale: u32) -> Result<(u64, u64), Refused> {
+    let edits = edits(trak)?;
+    let usual = |&(length, _): &(u64, i64)| (1..1 << 32).contains(&length);
+    if edits.is_empty() || !edits.iter().all(usual) {
+        return Err(Refused("the edit list is unusual"));
+    }
+    let scaled = |&(length, _): &(u64, i64)| rescaled(length, timescale, movie_timescale);
+    Ok((edits.iter().filter(|(_, from)| *from == -1).map(scaled).sum(), edits.iter().map(scaled).sum()))
+}
+
 /// A number in other units, rounded to the nearest as FFmpeg does it.
 fn rescaled(value: u64, to: u32, from: u32) -> u64 {
     let (to, from) = (u128::from(to), u128::from(from));
@@ -254,7 +277,6 @@ fn rescaled(value: u64, to: u32, from: u32) -> u64 {
 }
 
 fn video_info(
-    index: u32,
     picture: Picture,
     tables: &Tables,
     times: &Times,
@@ -264,7 +286,6 @@ fn video_info(
     let [matrix, primaries, transfer] =
         [picture.matrix, picture.primaries, picture.transfer].map(str::to_owned);
     Ok(VideoInfo {
-        index,
         codec: "h264".to_owned(),
         profile: picture.profile.to_owned(),
         pixels: "yuv420p".to_owned(),
@@ -278,20 +299,16 @@ fn video_info(
         interlaced: false,
         square: true,
         rotation: 0,
-        kbps: Some(times.kbps(tables.bytes())?),
         duration_ms: probe::millis(&probe::time_text(times.shown, times.timescale)),
         begins_ms: probe::begins_ms(&probe::time_text(times.begins, times.timescale), began),
+        ..VideoInfo::default()
     })
 }
 
 /// All pictures by all the time that they take.
 fn average(tables: &Tables, timescale: u32) -> Result<Rate, Refused> {
-    let (mut pictures, mut ticks) = (0_u64, 0_u64);
-    for [count, each] in tables.durations().iter() {
-        pictures += u64::from(count);
-        ticks = ticks.saturating_add(u64::from(count) * u64::from(each));
-    }
-    rate(pictures * u64::from(timescale), ticks)
+    let pictures: u64 = tables.durations().iter().map(|[count, _]| u64::from(count)).sum();
+    rate(pictures * u64::from(timescale), length(tables)?)
 }
 
 /// FFmpeg believes a table of one length, of which only the last picture may differ; otherwise it guesses.
@@ -317,7 +334,7 @@ fn rate(num: u64, den: u64) -> Result<Rate, Refused> {
     }
 }
 
-fn audio_info(index: u32, trak: &Bytes, track: &Track, times: &Times) -> Result<AudioInfo, Refused> {
+fn audio_info(index: u32, trak: &Bytes, track: &Track, kbps: u32) -> Result<AudioInfo, Refused> {
     describe::plain_sound(trak)?;
     let durations = track.tables.durations();
     if track.tables.reorders()
@@ -332,7 +349,7 @@ fn audio_info(index: u32, trak: &Bytes, track: &Track, times: &Times) -> Result<
         profile: "LC".to_owned(),
         sample_rate,
         channels,
-        kbps: Some(times.kbps(track.tables.bytes())?),
+        kbps: Some(kbps),
     })
 }
 

@@ -8,6 +8,11 @@ use std::sync::Arc;
 /// Most samples of a track: a week of sound. A few bytes can claim billions of equal ones, and each is gone over.
 const MOST_SAMPLES: u64 = 1 << 25;
 
+/// A picture that is shown so many ticks after it is decoded is not believed.
+const LONGEST_WAY: u32 = 1 << 27;
+/// A sample of so many bytes is not believed.
+const LARGEST: u32 = 1 << 28;
+
 /// One access unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
@@ -96,11 +101,18 @@ impl Tables {
         self.compositions.is_some()
     }
 
-    /// Bytes of all samples.
-    pub(super) fn bytes(&self) -> u64 {
+    /// Whether they differ by no more than can be meant.
+    pub(super) fn reorders_little(&self) -> bool {
+        let mut all = self.compositions.iter().flat_map(Table::iter);
+        all.all(|[count, offset]| count > 0 && (offset as i32).unsigned_abs() < LONGEST_WAY)
+    }
+
+    /// Bytes of all samples; `None` where one is so large that it cannot be meant.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        let believed = |size: u32| (size < LARGEST).then_some(u64::from(size));
         match &self.sizes {
-            Sizes::Same { size, count } => u64::from(*size) * *count as u64,
-            Sizes::Each(table) => table.iter().map(|[size]| u64::from(size)).sum(),
+            Sizes::Same { size, count } => believed(*size)?.checked_mul(*count as u64),
+            Sizes::Each(table) => table.iter().try_fold(0, |sum, [size]| Some(sum + believed(size)?)),
         }
     }
 

@@ -150,7 +150,7 @@ fn own_file(minf: &Bytes) -> Result<(), Refused> {
 pub(super) fn description(stbl: &Bytes, wanted: &Kind, fixed: usize) -> Result<Bytes, Refused> {
     let stsd = need(stbl, b"stsd")?;
     let mut entries = children(&stsd.slice(8.min(stsd.len())..));
-    let (Some(Ok((kind, entry))), None) = (entries.next(), entries.next()) else {
+    let (Some(1), Some(Ok((kind, entry))), None) = (word(&stsd, 4), entries.next(), entries.next()) else {
         return Err(Refused("there is not exactly one sample description"));
     };
     // Version 0 of a sound description; QuickTime's others are longer.
