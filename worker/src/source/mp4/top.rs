@@ -25,7 +25,7 @@ pub(super) struct Top {
 /// The box that begins at this place; `None` where the file ends.
 ///
 /// # Errors
-/// When it cannot be read, or is longer than the file.
+/// When it cannot be read, is longer than the file, or is the first one and another than that of an MP4.
 pub(super) fn box_at(place: &mut Place, at: u64) -> Result<Option<Top>, Refused> {
     let left = place.size().saturating_sub(at);
     if left < 16 {
@@ -37,10 +37,14 @@ pub(super) fn box_at(place: &mut Place, at: u64) -> Result<Option<Top>, Refused>
         Some(1) => (long(&head, 8).unwrap_or(0), 16),
         length => (u64::from(length.unwrap_or(0)), 8),
     };
+    let kind: Kind = [head[4], head[5], head[6], head[7]];
+    if at == 0 && kind != *b"ftyp" {
+        return Err(Refused("it is no MP4"));
+    }
     if length < header || length > left {
         return Err(Refused("a box is longer than the file"));
     }
-    Ok(Some(Top { kind: [head[4], head[5], head[6], head[7]], body: at + header, end: at + length }))
+    Ok(Some(Top { kind, body: at + header, end: at + length }))
 }
 
 /// The movie box of a file.
@@ -50,11 +54,8 @@ pub(super) fn box_at(place: &mut Place, at: u64) -> Result<Option<Top>, Refused>
 pub(super) fn movie(place: &mut Place) -> Result<Bytes, Refused> {
     let most = if matches!(place, Place::File(..)) { MAX_MOOV } else { MAX_MOOV_OF_OBJECT };
     let mut at = 0;
-    for number in 0..MOST_AT_TOP {
+    for _ in 0..MOST_AT_TOP {
         let Some(top) = box_at(place, at)? else { break };
-        if number == 0 && top.kind != *b"ftyp" {
-            return Err(Refused("it is no MP4"));
-        }
         match &top.kind {
             b"moov" if top.end - top.body > most => return Err(Refused("its tables are too large")),
             b"moov" => {
