@@ -188,7 +188,8 @@ async fn look_natively(input: &Input, key: &str) -> Option<MediaInfo> {
             let given_up = || Err("looking at it takes too long".to_owned());
             looking.ok().flatten().map_or_else(given_up, |looked| looked.map_err(|why| why.to_string()))
         }
-        Input::Link(link) => look_at_object(link).await,
+        // In a box: what asks a bucket is a large part of every future that it is in.
+        Input::Link(link) => Box::pin(look_at_object(link)).await,
     };
     looked.inspect_err(|why| tracing::debug!(item.key = %key, reason = %why, "left to ffprobe")).ok()
 }
@@ -226,7 +227,7 @@ async fn open_natively(input: &Input, ask: Ask) -> Result<Native, String> {
             let opened = opened.ok_or_else(|| "the reader gave up".to_owned())?;
             opened.map(Box::new).map(Native::File).map_err(|why| why.to_string())
         }
-        Input::Link(link) => link.parts().open(ask).await.map(Box::new).map(Native::Object),
+        Input::Link(link) => Box::pin(link.parts().open(ask)).await.map(Box::new).map(Native::Object),
     }
 }
 
