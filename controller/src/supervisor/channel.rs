@@ -301,7 +301,7 @@ impl Channel {
         save |= self.reserve(beat.hls.as_ref().map_or(0, |hls| hls.next_sequence));
         save |= self.healthy(now);
         // What the disk refused is tried again every few seconds.
-        save |= self.save_failed.is_some() && beat.seq % 5 == 0;
+        save |= self.save_failed.is_some() && beat.seq.is_multiple_of(5);
         // On the disk with the next sheet.
         if beat.cursor.is_some() {
             self.state.cursor.clone_from(&beat.cursor);

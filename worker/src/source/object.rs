@@ -4,6 +4,7 @@
 use super::child;
 use super::disk;
 use super::link_server::{Lease, LinkServer};
+use super::mp4::Parts;
 use super::resume::Object;
 use super::stream::Stream;
 use state::storage::{Provider, StorageSettings};
@@ -11,8 +12,8 @@ use state::wire::{ItemSpec, MediaAt, WorkerSpec};
 use state::{atomic, prepared};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use storage::Storage;
 
@@ -37,6 +38,9 @@ const RECONNECT: [&str; 12] = [
     "-rw_timeout",
     SILENCE,
 ];
+
+/// Most bytes that are kept between the look at an object and its opening.
+const MOST_KEPT: usize = 2 << 20;
 
 /// Where certificates of the system are kept in one file: Debian, Red Hat, Alpine and others.
 const SYSTEM_BUNDLES: [&str; 3] =
@@ -115,10 +119,20 @@ pub struct Link {
 }
 
 impl Link {
-    /// Its bytes, for whoever reads them without FFmpeg.
-    pub fn stream(&self) -> Stream {
-        let storage = self.objects.storage.clone();
-        Stream::new(storage, self.key.clone(), self.content.clone(), self.size)
+    /// Its bytes, for whoever reads them without FFmpeg, with what came of them when they were looked at just before.
+    pub fn parts(&self) -> Parts {
+        let begun = self.objects.begun().take();
+        let same = begun.filter(|(key, content, _)| *key == self.key && *content == self.content);
+        same.map(|(.., parts)| parts).unwrap_or_else(|| {
+            let storage = self.objects.storage.clone();
+            Parts::new(Stream::new(storage, self.key.clone(), self.content.clone(), self.size))
+        })
+    }
+
+    /// Keeps what came of its bytes until they are wanted again, or others are.
+    pub fn keep(&self, parts: Parts) {
+        let few = parts.in_hand() <= MOST_KEPT;
+        *self.objects.begun() = few.then(|| (self.key.clone(), self.content.clone(), parts));
     }
 
     /// Asks the bucket whether the object is there and is what it was.
@@ -154,9 +168,15 @@ pub struct Objects {
     trusted: Option<PathBuf>,
     /// How often an object was asked for and the bucket could not be reached.
     misses: AtomicU64,
+    /// What came of the object that was looked at last, with its key and content.
+    begun: Mutex<Option<(String, String, Parts)>>,
 }
 
 impl Objects {
+    fn begun(&self) -> MutexGuard<'_, Option<(String, String, Parts)>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens the bucket that a worker was told of; `None` where media are files.
     ///
     /// # Errors
@@ -200,6 +220,7 @@ impl Objects {
             links,
             trusted,
             misses: AtomicU64::new(0),
+            begun: Mutex::default(),
         })))
     }
 

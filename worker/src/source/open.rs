@@ -8,8 +8,8 @@ use super::course::Course;
 use super::disk;
 use super::feed::{Alive, Feed};
 use super::known::Known;
-use super::mp4::{Ask, ObjectReader, Reader};
-use super::object::{self, Input, Objects, Reach};
+use super::mp4::{self, Ask, ObjectReader, Reader};
+use super::object::{self, Input, Link, Objects, Reach};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
 use super::slate::Slate;
@@ -86,9 +86,12 @@ impl Opener {
         if let Some(info) = self.known.get(name, content) {
             return Ok(info);
         }
-        let info = match input {
-            Input::File(path) => probe::probe(&self.tools, path).await?,
-            Input::Link(_) => probe::probe_input(&self.tools, input).await?,
+        // What has no content to go by cannot be asked even for its size: one question that hangs is enough.
+        let looked = if content.is_empty() { None } else { look_natively(input, name).await };
+        let info = match (looked, input) {
+            (Some(info), _) => info,
+            (None, Input::File(path)) => probe::probe(&self.tools, path).await?,
+            (None, Input::Link(_)) => probe::probe_input(&self.tools, input).await?,
         };
         self.known.keep(name, content, &info);
         Ok(info)
@@ -176,6 +179,27 @@ fn ends_with(feed: Feed, info: &MediaInfo, from_ms: u64) -> Feed {
     feed
 }
 
+/// What an ordinary MP4 file is, without ffprobe, which takes a hundred times as long to start.
+async fn look_natively(input: &Input, key: &str) -> Option<MediaInfo> {
+    let looked = match input {
+        Input::File(path) => {
+            let file = path.clone();
+            let looked = disk::soon(path, move || mp4::look(&file)).await;
+            looked.map_err(|error| error.to_string()).and_then(|looked| looked.map_err(|why| why.to_string()))
+        }
+        // In a box: what asks a bucket is a large part of every future that it is in.
+        Input::Link(link) => Box::pin(look_at_object(link)).await,
+    };
+    looked.inspect_err(|why| tracing::debug!(item.key = %key, reason = %why, "left to ffprobe")).ok()
+}
+
+async fn look_at_object(link: &Link) -> Result<MediaInfo, String> {
+    let looking = timeout(NATIVE_DEADLINE, link.parts().look()).await;
+    let (info, parts) = looking.unwrap_or_else(|_| Err("looking at it takes too long".to_owned()))?;
+    link.keep(parts);
+    Ok(info)
+}
+
 /// A reader of an ordinary MP4 file.
 enum Native {
     File(Box<Reader>, PathBuf),
@@ -202,7 +226,7 @@ async fn open_natively(input: &Input, ask: Ask) -> Result<Native, String> {
             let reader = opened.map_err(|error| error.to_string())?.map_err(|why| why.to_string())?;
             Ok(Native::File(Box::new(reader), path.clone()))
         }
-        Input::Link(link) => ObjectReader::open(link.stream(), ask).await.map(Box::new).map(Native::Object),
+        Input::Link(link) => Box::pin(link.parts().open(ask)).await.map(Box::new).map(Native::Object),
     }
 }
 

@@ -8,6 +8,11 @@ use std::sync::Arc;
 /// Most samples of a track: a week of sound. A few bytes can claim billions of equal ones, and each is gone over.
 const MOST_SAMPLES: u64 = 1 << 25;
 
+/// A picture that is shown so many ticks after it is decoded is not believed.
+const LONGEST_WAY: u32 = 1 << 27;
+/// A sample of so many bytes is not believed.
+const LARGEST: u32 = 1 << 28;
+
 /// One access unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
@@ -83,6 +88,37 @@ impl Tables {
         };
         tables.check()?;
         Ok(tables)
+    }
+
+    /// How long samples last: runs of so many samples of so many ticks each.
+    pub(super) fn durations(&self) -> &Table<2> {
+        &self.durations
+    }
+
+    /// What is added to the decoding time of the first sample, ticks, as the file says it: it may be negative.
+    pub(super) fn first_composition(&self) -> i64 {
+        let first = self.compositions.as_ref().and_then(|table| table.get(0));
+        first.map_or(0, |[_, offset]| i64::from(offset as i32))
+    }
+
+    /// Whether presentation times differ from decoding times.
+    pub(super) fn reorders(&self) -> bool {
+        self.compositions.is_some()
+    }
+
+    /// Whether they differ by no more than can be meant.
+    pub(super) fn reorders_little(&self) -> bool {
+        let mut all = self.compositions.iter().flat_map(Table::iter);
+        all.all(|[count, offset]| count > 0 && (offset as i32).unsigned_abs() < LONGEST_WAY)
+    }
+
+    /// Bytes of all samples; `None` where one is so large that it cannot be meant.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        let believed = |size: u32| (size < LARGEST).then_some(u64::from(size));
+        match &self.sizes {
+            Sizes::Same { size, count } => believed(*size)?.checked_mul(*count as u64),
+            Sizes::Each(table) => table.iter().try_fold(0, |sum, [size]| Some(sum + believed(size)?)),
+        }
     }
 
     /// All tables speak of the same number of samples.
