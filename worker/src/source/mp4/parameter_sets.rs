@@ -209,7 +209,7 @@ fn display(bits: &mut Fields<'_>) -> Result<Option<[u32; 3]>, Refused> {
     if bits.flag()? {
         bits.u(32)?;
         bits.u(32)?;
-        bits.u(1)?;
+        bits.flag()?;
     }
     let (units, video) = (buffering(bits)?, buffering(bits)?);
     if units || video {
