@@ -8,6 +8,7 @@ mod boxes;
 mod burst;
 mod object;
 mod place;
+mod planned;
 mod reader;
 mod samples;
 mod track;
