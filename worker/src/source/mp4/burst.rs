@@ -5,7 +5,8 @@
 //! What comes after them the kernel is asked to have ready: its cache is no worker's memory, and a disk that is slow
 //! for seconds is not noticed.
 
-use super::reader::{Lane, Planned, Reader};
+use super::planned::Planned;
+use super::reader::{Lane, Reader};
 use super::samples::{Cursor, Sample};
 use crate::source::buffer::{MAX_IDR_DISTANCE_MS, TIME_SHIFT_MS, has_idr};
 use crate::source::flv::{Kind, NextIdr, RawTag};

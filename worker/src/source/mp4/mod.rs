@@ -13,6 +13,7 @@ mod look;
 mod object;
 mod parameter_sets;
 mod place;
+mod planned;
 mod reader;
 mod samples;
 mod top;

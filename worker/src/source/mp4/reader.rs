@@ -3,6 +3,7 @@
 use super::boxes::{Refused, children, need, only};
 use super::burst::Amount;
 use super::place::{Held, Place};
+use super::planned::Planned;
 use super::samples::{Cursor, Sample};
 use super::top::{movie, unreadable};
 use super::track::{self, Handler, Track};
@@ -49,41 +50,6 @@ pub(super) struct Lane {
     pub(super) scout: Cursor,
     /// Pictures in a row that could not be read as such.
     damaged: u32,
-}
-
-/// A sample that is about to be a tag.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Planned {
-    pub(super) kind: TagKind,
-    pub(super) sample: Sample,
-    /// Decoding time, ms of the item.
-    pub(super) dts: i64,
-    /// Presentation minus decoding time, ms.
-    cts: u32,
-}
-
-impl Planned {
-    /// Bytes of the tag before those of the sample.
-    pub(super) fn head(&self) -> usize {
-        if self.kind == TagKind::Video { 5 } else { 2 }
-    }
-
-    /// Bytes of the tag.
-    pub(super) fn length(&self) -> usize {
-        self.head() + self.sample.size as usize
-    }
-
-    pub(super) fn write_head(&self, body: &mut [u8]) {
-        let [_, composition @ ..] = self.cts.to_be_bytes();
-        let flag = if self.sample.sync { 0x17 } else { 0x27 };
-        match self.kind {
-            TagKind::Video => {
-                body[..2].copy_from_slice(&[flag, 1]);
-                body[2..5].copy_from_slice(&composition);
-            }
-            _ => body[..2].copy_from_slice(&[0xAF, 1]),
-        }
-    }
 }
 
 /// What is asked of a file.
