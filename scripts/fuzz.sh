@@ -25,6 +25,8 @@ seeds=$here/seeds
 export PATH=$root_folder/target/tools/bin:$PATH
 # The sanitizer is a flag of unfinished compilers; the stable one takes it too when it is told so.
 export RUSTC_BOOTSTRAP=1
+# What was freed is kept for a while to see whether it is used again; as much of it as 256 MB in all allow.
+export ASAN_OPTIONS=quarantine_size_mb=16
 flags=(--fuzz-dir fuzz --target-dir target/fuzz/build)
 mapfile -t targets < <(sed -n 's/^path = "targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml)
 for name in ${words[@]+"${words[@]}"}; do

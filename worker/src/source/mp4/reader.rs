@@ -40,6 +40,9 @@ pub struct Reader {
     begun: bool,
 }
 
+/// Picture and sound.
+type Tracks = (Track, Option<Track>);
+
 /// A track that is being read.
 #[derive(Debug)]
 struct Lane {
@@ -88,7 +91,8 @@ impl Reader {
     }
 
     fn begin(mut place: Place, ask: Ask) -> Result<Self, (Place, Refused)> {
-        let (video, audio) = match movie(&mut place).and_then(|moov| tracks(&moov, ask)) {
+        let read = movie(&mut place).and_then(|moov| tracks(&moov, ask));
+        let (video, audio) = match read.and_then(|tracks| believable(tracks, place.size())) {
             Ok(tracks) => tracks,
             Err(why) => return Err((place, why)),
         };
@@ -322,8 +326,15 @@ fn movie(place: &mut Place) -> Result<Bytes, Refused> {
     Err(Refused("it has no movie box"))
 }
 
+/// Every sample takes a byte at least. A few words can claim millions of them, and each is gone over.
+fn believable(tracks: Tracks, size: u64) -> Result<Tracks, Refused> {
+    let count = |track: &Track| track.tables.count() as u64;
+    let most = count(&tracks.0).max(tracks.1.as_ref().map_or(0, count));
+    if most <= size { Ok(tracks) } else { Err(Refused("it says that it has more samples than bytes")) }
+}
+
 /// The tracks that are asked for: the only picture and the only sound.
-fn tracks(moov: &Bytes, ask: Ask) -> Result<(Track, Option<Track>), Refused> {
+fn tracks(moov: &Bytes, ask: Ask) -> Result<Tracks, Refused> {
     if only(moov, b"mvex")?.is_some() {
         return Err(Refused("it is fragmented"));
     }
