@@ -70,6 +70,8 @@ make_seeds() {
   clip "$seeds/flv/no-b-frames.flv" -c:v libx264 -g 5 -bf 0 -qp 40 -c:a aac -ac 2 -b:a 32k
   clip "$seeds/parameters/annexb.h264" -map 0:v -c:v libx264 -g 10 -qp 40 -f h264
   clip "$seeds/parameters/unit.mp4" -map 0:v -c:v libx264 -g 10 -qp 50 -frames:v 1
+  mkdir -p "$seeds/mp4_look"
+  cp "$into"/* "$seeds/mp4_look/"
   for into in "$seeds"/mp4_file/{moov-last,no-sound,uneven}.mp4 "$seeds/flv/plain.flv"; do
     ffprobe -v error -of json -show_format -show_streams "$into" >"$seeds/ffprobe_answer/$(basename "$into").json"
   done
@@ -95,7 +97,7 @@ dialogue() {
 
 dictionary() {
   case $1 in
-    mp4_file) printf 'mp4' ;;
+    mp4_*) printf 'mp4' ;;
     flv | parameters) printf 'flv' ;;
     rtmp_answers) printf 'rtmp' ;;
     *) printf 'json' ;;

@@ -3,4 +3,5 @@
 
 pub mod memory;
 pub mod mp4;
+pub mod object;
 pub mod play;

@@ -4,14 +4,12 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use state::storage::StorageSettings;
-use storage::Storage;
-use stream_fuzz::memory::{FOLDER, MemoryFile};
+use stream_fuzz::memory::MemoryFile;
 use stream_fuzz::mp4::mutate;
+use stream_fuzz::object;
 use stream_fuzz::play::play;
 use stream_worker::source::flv::RawTag;
-use stream_worker::source::mp4::{Ask, ObjectReader, Reader};
-use stream_worker::source::stream::Stream;
+use stream_worker::source::mp4::{Ask, Reader};
 use tokio::runtime::{Builder, Runtime};
 
 /// Asked for at once, bytes.
@@ -27,7 +25,11 @@ thread_local! {
 }
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    if seed % 8 == 0 { fuzzer_mutate(data, size, max_size) } else { mutate(data, size, max_size, seed) }
+    if seed.is_multiple_of(8) {
+        fuzzer_mutate(data, size, max_size)
+    } else {
+        mutate(data, size, max_size, seed)
+    }
 });
 
 fuzz_target!(|bytes: &[u8]| {
@@ -42,7 +44,7 @@ fuzz_target!(|bytes: &[u8]| {
             let ask = Ask { video, audio, from_ms };
             let Some(of_file) = read_file(file, ask) else { continue };
             if from_ms <= 480 {
-                let of_object = runtime.block_on(read_object(file, bytes.len() as u64, ask));
+                let of_object = runtime.block_on(read_object(file, ask));
                 compare(&of_file, &of_object);
             }
             if from_ms == 0 {
@@ -69,13 +71,9 @@ fn read_file(file: &MemoryFile, ask: Ask) -> Option<Vec<RawTag>> {
 }
 
 /// The same as an object of a bucket.
-async fn read_object(file: &MemoryFile, size: u64, ask: Ask) -> Vec<RawTag> {
-    let storage = Storage::open(StorageSettings::local(FOLDER), None).expect("a folder");
-    let media = storage.stat(&file.name()).await.expect("a file");
-    assert_eq!(media.size, size);
-    let stream = Stream::new(storage, file.name(), media.content, size);
+async fn read_object(file: &MemoryFile, ask: Ask) -> Vec<RawTag> {
     let mut tags = Vec::new();
-    let Ok(mut reader) = ObjectReader::open(stream, ask).await else { return tags };
+    let Ok(mut reader) = object::parts(file).await.open(ask).await else { return tags };
     // It stops wherever something is missing, so it takes more rounds.
     for _ in 0..8 * PIECES {
         if !matches!(reader.read(PIECE, &mut tags).await, Ok(true)) {

@@ -2,78 +2,23 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on has to fail.
 
+mod mp4_files;
+
 use bytes::BytesMut;
+use mp4_files::{FILES, folder, make, object, remake};
 use state::profile::Profile;
-use state::secret::Secret;
-use state::storage::{Provider, StorageSettings};
 use state::wire::Making;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use storage::Storage;
 use stream_worker::source::child::Tools;
 use stream_worker::source::flv::{Cutter, Kind, RawTag};
-use stream_worker::source::mp4::{Ask, ObjectReader, Reader};
+use stream_worker::source::mp4::{Ask, Parts, Reader};
 use stream_worker::source::object::Input;
 use stream_worker::source::probe::{MediaInfo, probe};
 use stream_worker::source::recipe::{Recipe, arguments};
-use stream_worker::source::stream::Stream;
 
 /// FFmpeg rounds some times twice, ms.
 const ROUNDING_MS: i64 = 1;
-
-/// A way to make a file: its name, and FFmpeg's arguments behind the inputs.
-const FILES: &[(&str, &str)] = &[
-    ("b-frames", "-c:v libx264 -bf 3 -g 50 -c:a aac"),
-    ("no-b-frames", "-c:v libx264 -bf 0 -g 25 -c:a aac"),
-    ("moov-first", "-c:v libx264 -bf 2 -g 50 -c:a aac -movflags +faststart"),
-    ("mono-44100", "-c:v libx264 -bf 2 -g 50 -c:a aac -ar 44100 -ac 1"),
-    ("no-sound", "-c:v libx264 -bf 2 -g 50 -an"),
-    ("ntsc", "-r 30000/1001 -c:v libx264 -bf 2 -g 60 -c:a aac"),
-    ("60-fps", "-r 60 -c:v libx264 -bf 2 -g 60 -c:a aac"),
-    ("uneven", "-vf select='lt(mod(n,5),3)' -vsync vfr -c:v libx264 -bf 2 -g 50 -c:a aac"),
-    ("signed-composition", "-c:v libx264 -bf 2 -g 50 -c:a aac -movflags +negative_cts_offsets"),
-    ("long-timescale", "-c:v libx264 -bf 2 -g 50 -c:a aac -video_track_timescale 90000"),
-    ("audio-short", "-c:v libx264 -bf 2 -g 50 -c:a aac -af atrim=0:2.5"),
-    ("no-edit-list", "-c:v libx264 -bf 2 -g 50 -c:a aac -use_editlist 0"),
-    ("no-edit-list-no-sound", "-c:v libx264 -bf 2 -g 50 -an -use_editlist 0"),
-    ("audio-before", "-c:v libx264 -bf 0 -g 50 -c:a aac -af atrim=0:4.9,asetpts=PTS-STARTPTS"),
-    ("chunky", "-c:v libx264 -bf 2 -g 50 -c:a aac -max_interleave_delta 0 -chunk_duration 2000000"),
-];
-
-fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mp4");
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
-fn ffmpeg(arguments: &[&str]) {
-    let output =
-        Command::new("ffmpeg").args(["-v", "error", "-nostdin", "-y"]).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Makes a file of five seconds once.
-fn make(name: &str, options: &str) -> PathBuf {
-    let path = folder().join(format!("{name}.mp4"));
-    if !path.exists() {
-        let part = folder().join(format!("{name}.part"));
-        let part = part.to_str().unwrap();
-        let inputs = "-f lavfi -i testsrc2=s=320x180:r=25:d=5 -f lavfi -i sine=f=440:r=48000:d=5";
-        let all = format!("{inputs} -preset ultrafast {options} -pix_fmt yuv420p -f mp4 {part}");
-        ffmpeg(&all.split_whitespace().collect::<Vec<_>>());
-        std::fs::rename(part, &path).unwrap();
-    }
-    path
-}
-
-/// A file made of another one by copying: `before` stands before the input, `after` behind it.
-fn remake(name: &str, from: &Path, before: &str, after: &str) -> PathBuf {
-    let path = folder().join(format!("{name}.mp4"));
-    let from = from.to_str().unwrap();
-    let all = format!("{before} -i {from} -c copy {after} -f mp4 {}", path.to_str().unwrap());
-    ffmpeg(&all.split_whitespace().collect::<Vec<_>>());
-    path
-}
 
 async fn info(path: &Path) -> (Tools, MediaInfo) {
     let tools = Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into() };
@@ -174,25 +119,8 @@ async fn a_file_is_entered_at_the_same_picture() {
     }
 }
 
-/// The folder as a bucket: it goes the same way, through the storage room.
 async fn as_object(path: &Path, ask: Ask) -> Vec<RawTag> {
-    let settings = StorageSettings {
-        provider: Provider::Local,
-        local_dir: folder(),
-        bucket: String::new(),
-        endpoint: String::new(),
-        region: String::new(),
-        access_key_id: Secret::new(""),
-        secret_access_key: Secret::new(""),
-        prefix: String::new(),
-        link_ttl_s: 3600,
-        prepared_prefix: String::new(),
-    };
-    let storage = Storage::open(settings, None).unwrap();
-    let key = path.file_name().unwrap().to_str().unwrap().to_owned();
-    let media = storage.stat(&key).await.unwrap();
-    let stream = Stream::new(storage, key, media.content, media.size);
-    let mut reader = ObjectReader::open(stream, ask).await.unwrap();
+    let mut reader = Parts::new(object(path).await).open(ask).await.unwrap();
     let mut tags = Vec::new();
     while reader.read(64 * 1024, &mut tags).await.unwrap() {}
     tags

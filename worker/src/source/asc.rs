@@ -27,7 +27,7 @@ enum Kind {
 }
 
 fn kind(config: &[u8]) -> Option<Kind> {
-    let mut bits = Bits { bytes: config, at: 0 };
+    let mut bits = Bits::new(config);
     match object_type(&mut bits)? {
         SBR | PARAMETRIC_STEREO => return Some(Kind::BandReplication),
         AAC_LC => {}
@@ -62,13 +62,19 @@ fn skip_rate(bits: &mut Bits<'_>) -> Option<()> {
 }
 
 /// Bits from the highest of the first byte on.
-struct Bits<'a> {
+pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
-    fn take(&mut self, count: usize) -> Option<u32> {
+impl<'a> Bits<'a> {
+    /// From the first on.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The next bits, 32 at most, as a number; `None` behind the end.
+    pub(super) fn take(&mut self, count: usize) -> Option<u32> {
         let mut value = 0;
         for _ in 0..count {
             let byte = *self.bytes.get(self.at / 8)?;

@@ -4,6 +4,7 @@
 use super::child;
 use super::disk;
 use super::link_server::{Lease, LinkServer};
+use super::mp4::Parts;
 use super::resume::Object;
 use super::stream::Stream;
 use state::storage::{Provider, StorageSettings};
@@ -11,7 +12,7 @@ use state::wire::{ItemSpec, MediaAt, WorkerSpec};
 use state::{atomic, prepared};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use storage::Storage;
 
@@ -36,6 +37,9 @@ const RECONNECT: [&str; 12] = [
     "-rw_timeout",
     SILENCE,
 ];
+
+/// Most bytes that are kept between the look at an object and its opening.
+const MOST_KEPT: usize = 2 << 20;
 
 /// Where certificates of the system are kept in one file: Debian, Red Hat, Alpine and others.
 const SYSTEM_BUNDLES: [&str; 3] =
@@ -114,10 +118,20 @@ pub struct Link {
 }
 
 impl Link {
-    /// Its bytes, for whoever reads them without FFmpeg.
-    pub fn stream(&self) -> Stream {
-        let storage = self.objects.storage.clone();
-        Stream::new(storage, self.key.clone(), self.content.clone(), self.size)
+    /// Its bytes, for whoever reads them without FFmpeg, with what came of them when they were looked at just before.
+    pub fn parts(&self) -> Parts {
+        let begun = self.objects.begun().take();
+        let same = begun.filter(|(key, content, _)| *key == self.key && *content == self.content);
+        same.map(|(.., parts)| parts).unwrap_or_else(|| {
+            let storage = self.objects.storage.clone();
+            Parts::new(Stream::new(storage, self.key.clone(), self.content.clone(), self.size))
+        })
+    }
+
+    /// Keeps what came of its bytes until they are wanted again, or others are.
+    pub fn keep(&self, parts: Parts) {
+        let few = parts.in_hand() <= MOST_KEPT;
+        *self.objects.begun() = few.then(|| (self.key.clone(), self.content.clone(), parts));
     }
 
     /// Asks the bucket whether the object is there and is what it was.
@@ -140,9 +154,15 @@ pub struct Objects {
     links: LinkServer,
     /// What FFmpeg trusts, where the bucket is reached over TLS.
     trusted: Option<PathBuf>,
+    /// What came of the object that was looked at last, with its key and content.
+    begun: Mutex<Option<(String, String, Parts)>>,
 }
 
 impl Objects {
+    fn begun(&self) -> MutexGuard<'_, Option<(String, String, Parts)>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens the bucket that a worker was told of; `None` where media are files.
     ///
     /// # Errors
@@ -178,7 +198,8 @@ impl Objects {
             .map_err(|error| format!("the link server cannot listen: {error}"))?;
         let secure = !settings.endpoint.starts_with("http://");
         let trusted = if secure { trusted(tls_ca_file, cache_dir)? } else { None };
-        Ok(Some(Arc::new(Self { storage, settings, cache_dir: cache_dir.to_owned(), links, trusted })))
+        let (cache_dir, begun) = (cache_dir.to_owned(), Mutex::default());
+        Ok(Some(Arc::new(Self { storage, settings, cache_dir, links, trusted, begun })))
     }
 
     /// An object's bytes: its copy on this machine, or a link to it.

@@ -8,8 +8,8 @@ use super::course::Course;
 use super::disk;
 use super::feed::{Alive, Feed};
 use super::known::Known;
-use super::mp4::{Ask, ObjectReader, Reader};
-use super::object::{self, Input, Objects};
+use super::mp4::{self, Ask, ObjectReader, Reader};
+use super::object::{self, Input, Link, Objects};
 use super::probe::{self, MediaInfo};
 use super::recipe::{self, Recipe};
 use super::slate::Slate;
@@ -88,9 +88,10 @@ impl Opener {
         if let Some(info) = self.known.get(name, content) {
             return Ok(info);
         }
-        let info = match input {
-            Input::File(path) => probe::probe(&self.tools, path).await?,
-            Input::Link(_) => probe::probe_input(&self.tools, input).await?,
+        let info = match (look_natively(input, name).await, input) {
+            (Some(info), _) => info,
+            (None, Input::File(path)) => probe::probe(&self.tools, path).await?,
+            (None, Input::Link(_)) => probe::probe_input(&self.tools, input).await?,
         };
         self.known.keep(name, content, &info);
         Ok(info)
@@ -176,6 +177,27 @@ fn ends_with(feed: Feed, info: &MediaInfo, from_ms: u64) -> Feed {
     feed
 }
 
+/// What an ordinary MP4 file is, without ffprobe, which takes a hundred times as long to start.
+async fn look_natively(input: &Input, key: &str) -> Option<MediaInfo> {
+    let looked = match input {
+        Input::File(path) => {
+            let path = path.clone();
+            let looking = timeout(NATIVE_DEADLINE, disk::ask(move || mp4::look(&path))).await;
+            let given_up = || Err("looking at it takes too long".to_owned());
+            looking.ok().flatten().map_or_else(given_up, |looked| looked.map_err(|why| why.to_string()))
+        }
+        Input::Link(link) => look_at_object(link).await,
+    };
+    looked.inspect_err(|why| tracing::debug!(item.key = %key, reason = %why, "left to ffprobe")).ok()
+}
+
+async fn look_at_object(link: &Link) -> Result<MediaInfo, String> {
+    let looking = timeout(NATIVE_DEADLINE, link.parts().look()).await;
+    let (info, parts) = looking.unwrap_or_else(|_| Err("looking at it takes too long".to_owned()))?;
+    link.keep(parts);
+    Ok(info)
+}
+
 /// A reader of an ordinary MP4 file.
 enum Native {
     File(Box<Reader>),
@@ -202,7 +224,7 @@ async fn open_natively(input: &Input, ask: Ask) -> Result<Native, String> {
             let opened = opened.ok_or_else(|| "the reader gave up".to_owned())?;
             opened.map(Box::new).map(Native::File).map_err(|why| why.to_string())
         }
-        Input::Link(link) => ObjectReader::open(link.stream(), ask).await.map(Box::new).map(Native::Object),
+        Input::Link(link) => link.parts().open(ask).await.map(Box::new).map(Native::Object),
     }
 }
 

@@ -224,8 +224,7 @@ fn video_info(stream: &Stream, total_kbps: Option<u32>, file_began: f64) -> Vide
         rotation: stream.side_data_list.iter().find_map(|d| d.rotation).unwrap_or(0.0).round() as i32,
         kbps: kbps(&stream.bit_rate).or(total_kbps),
         duration_ms: millis(&stream.duration),
-        begins_ms: ((seconds(&stream.start_time).unwrap_or(file_began) - file_began).max(0.0) * 1000.0)
-            .round() as u64,
+        begins_ms: begins_ms(&stream.start_time, file_began),
     }
 }
 
@@ -240,17 +239,30 @@ fn audio_info(stream: &Stream) -> AudioInfo {
     }
 }
 
-fn kbps(text: &str) -> Option<u32> {
+/// When a track begins after the file does, of the times that are printed of them, ms.
+pub(super) fn begins_ms(start: &str, file_began: f64) -> u64 {
+    ((seconds(start).unwrap_or(file_began) - file_began).max(0.0) * 1000.0).round() as u64
+}
+
+/// Printed bits as thousands of them.
+pub(super) fn kbps(text: &str) -> Option<u32> {
     text.parse::<u64>().ok().map(|bits| (bits / 1000).min(u64::from(u32::MAX)) as u32)
 }
 
-fn seconds(text: &str) -> Option<f64> {
+/// A printed time.
+pub(super) fn seconds(text: &str) -> Option<f64> {
     text.parse().ok().filter(|s: &f64| s.is_finite() && s.abs() < 1e9)
 }
 
-fn millis(text: &str) -> Option<u64> {
+/// A printed time in ms; `None` for nothing.
+pub(super) fn millis(text: &str) -> Option<u64> {
     let seconds = seconds(text)?;
     (seconds > 0.0).then(|| (seconds * 1000.0).round() as u64)
+}
+
+/// A time in ticks as ffprobe prints it, so that it is rounded as often.
+pub(super) fn time_text(ticks: u64, timescale: u32) -> String {
+    format!("{:.6}", ticks as f64 * (1.0 / f64::from(timescale)))
 }
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ impl Held {
         self.missing.is_some()
     }
 
+    /// How much is in hand, bytes.
+    pub(super) fn in_hand(&self) -> usize {
+        self.parts.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
     /// What is in hand from this place on; it may be nothing.
     fn from(&self, at: u64) -> Bytes {
         let within = |(from, bytes): &(u64, Bytes)| {

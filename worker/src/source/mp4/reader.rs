@@ -1,8 +1,9 @@
 //! A file that is read: its movie box once, then its samples in order of time, as the tags that FFmpeg would write.
 
-use super::boxes::{Kind, Refused, children, need, only};
+use super::boxes::{Refused, children, need, only};
 use super::place::{Held, Place, Window};
 use super::samples::{Cursor, Sample};
+use super::top::{movie, unreadable};
 use super::track::{self, Handler, Track};
 use crate::source::buffer::{TIME_SHIFT_MS, has_idr};
 use crate::source::flv::{Kind as TagKind, RawTag};
@@ -14,18 +15,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Largest movie box that is read: about a day of media.
-const MAX_MOOV: u64 = 96 << 20;
 /// Largest access unit: with its head it must fit into an FLV tag and an RTMP message, whose lengths have 24 bits.
 const MAX_SAMPLE: u32 = (1 << 24) - 6;
 /// Pictures in a row that may be no pictures before the file is given up: it was overwritten, or its tables lie.
 const MOST_DAMAGED: u32 = 12;
-/// Largest movie box of an object: its tables stay in memory for as long as it is read.
-const MAX_MOOV_OF_OBJECT: u64 = 16 << 20;
 /// Looked at of a picture to see what it is, bytes.
 const LOOK: u32 = 64 * 1024;
-/// Boxes at the top of a file that are looked at.
-const MOST_AT_TOP: usize = 256;
 /// IDR pictures before a place that are tried, newest first.
 const TRIED: usize = 8;
 
@@ -39,9 +34,6 @@ pub struct Reader {
     zero_us: i64,
     begun: bool,
 }
-
-/// Picture and sound.
-type Tracks = (Track, Option<Track>);
 
 /// A track that is being read.
 #[derive(Debug)]
@@ -91,8 +83,8 @@ impl Reader {
     }
 
     fn begin(mut place: Place, ask: Ask) -> Result<Self, (Place, Refused)> {
-        let read = movie(&mut place).and_then(|moov| tracks(&moov, ask));
-        let (video, audio) = match read.and_then(|tracks| believable(tracks, place.size())) {
+        let size = place.size();
+        let (video, audio) = match movie(&mut place).and_then(|moov| tracks(&moov, ask, size)) {
             Ok(tracks) => tracks,
             Err(why) => return Err((place, why)),
         };
@@ -288,53 +280,14 @@ fn millis(us: i64) -> i64 {
     us.saturating_add(500).div_euclid(1000)
 }
 
-fn unreadable(_: io::Error) -> Refused {
-    Refused("it cannot be read")
-}
-
-/// The movie box of a file.
-fn movie(place: &mut Place) -> Result<Bytes, Refused> {
-    let (mut at, size) = (0, place.size());
-    let most = if matches!(place, Place::File(..)) { MAX_MOOV } else { MAX_MOOV_OF_OBJECT };
-    for number in 0..MOST_AT_TOP {
-        if size.saturating_sub(at) < 16 {
-            break;
-        }
-        let head = place.whole(at, 16).map_err(unreadable)?;
-        let kind: Kind = [head[4], head[5], head[6], head[7]];
-        let (length, header) = match super::boxes::word(&head, 0) {
-            Some(0) => (size - at, 8),
-            Some(1) => (super::boxes::long(&head, 8).unwrap_or(0), 16),
-            length => (u64::from(length.unwrap_or(0)), 8),
-        };
-        if number == 0 && kind != *b"ftyp" {
-            return Err(Refused("it is no MP4"));
-        }
-        if length < header || length > size - at {
-            return Err(Refused("a box is longer than the file"));
-        }
-        match &kind {
-            b"moov" if length > most => return Err(Refused("its tables are too large")),
-            b"moov" => {
-                let length = usize::try_from(length - header).unwrap_or(0);
-                return place.whole(at + header, length).map_err(unreadable);
-            }
-            b"moof" | b"sidx" | b"styp" => return Err(Refused("it is fragmented")),
-            _ => at += length,
-        }
-    }
-    Err(Refused("it has no movie box"))
-}
-
 /// Every sample takes a byte at least. A few words can claim millions of them, and each is gone over.
-fn believable(tracks: Tracks, size: u64) -> Result<Tracks, Refused> {
-    let count = |track: &Track| track.tables.count() as u64;
-    let most = count(&tracks.0).max(tracks.1.as_ref().map_or(0, count));
-    if most <= size { Ok(tracks) } else { Err(Refused("it says that it has more samples than bytes")) }
+fn believable(track: Track, size: u64) -> Result<Track, Refused> {
+    let count = track.tables.count() as u64;
+    if count <= size { Ok(track) } else { Err(Refused("it says that it has more samples than bytes")) }
 }
 
-/// The tracks that are asked for: the only picture and the only sound.
-fn tracks(moov: &Bytes, ask: Ask) -> Result<Tracks, Refused> {
+/// The tracks that are asked for: the only picture and the only sound. `size` is that of the file.
+pub(super) fn tracks(moov: &Bytes, ask: Ask, size: u64) -> Result<(Track, Option<Track>), Refused> {
     if only(moov, b"mvex")?.is_some() {
         return Err(Refused("it is fragmented"));
     }
@@ -356,7 +309,7 @@ fn tracks(moov: &Bytes, ask: Ask) -> Result<Tracks, Refused> {
         index += 1;
     }
     let read = |found: Option<(u32, Bytes)>, wanted: u32| match found {
-        Some((index, trak)) if index == wanted => Track::read(&trak, timescale),
+        Some((index, trak)) if index == wanted => believable(Track::read(&trak, timescale)?, size),
         _ => Err(Refused("its tracks are not where they should be")),
     };
     let audio = match (ask.audio, audio) {

@@ -80,6 +80,30 @@ impl Tables {
         Ok(tables)
     }
 
+    /// How long samples last: runs of so many samples of so many ticks each.
+    pub(super) fn durations(&self) -> &Table<2> {
+        &self.durations
+    }
+
+    /// What is added to the decoding time of the first sample, ticks, as the file says it: it may be negative.
+    pub(super) fn first_composition(&self) -> i64 {
+        let first = self.compositions.as_ref().and_then(|table| table.get(0));
+        first.map_or(0, |[_, offset]| i64::from(offset as i32))
+    }
+
+    /// Whether presentation times differ from decoding times.
+    pub(super) fn reorders(&self) -> bool {
+        self.compositions.is_some()
+    }
+
+    /// Bytes of all samples.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.sizes {
+            Sizes::Same { size, count } => u64::from(*size) * *count as u64,
+            Sizes::Each(table) => table.iter().map(|[size]| u64::from(size)).sum(),
+        }
+    }
+
     /// All tables speak of the same number of samples.
     fn check(&self) -> Result<(), Refused> {
         let count = self.count() as u64;

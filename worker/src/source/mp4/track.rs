@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 /// Pictures of which the earliest is looked for at the beginning: more than may be reordered.
 const REORDERED: usize = 40;
+/// The fixed part of a description of pictures, bytes.
+pub(super) const PICTURE: usize = 78;
+/// The same of sound.
+pub(super) const SOUND: usize = 28;
 
 /// A picture or sound track.
 #[derive(Debug)]
@@ -60,8 +64,8 @@ impl Track {
         let stbl = need(&minf, b"stbl")?;
         let tables = Arc::new(Tables::read(&stbl)?);
         let setup = match handler(trak)? {
-            Handler::Picture => avc_setup(&description(&stbl, b"avc1", 78)?)?,
-            Handler::Sound => aac_setup(&description(&stbl, b"mp4a", 28)?)?,
+            Handler::Picture => avc_setup(&description(&stbl, b"avc1", PICTURE)?.slice(PICTURE..))?,
+            Handler::Sound => aac_setup(&description(&stbl, b"mp4a", SOUND)?.slice(SOUND..))?,
             Handler::Other => return Err(Refused("the track is neither picture nor sound")),
         };
         let edit = edit(trak, timescale, movie_timescale)?;
@@ -108,7 +112,10 @@ impl Track {
 }
 
 /// Ticks in a second, and length in ticks (8.4.2).
-fn media_header(mdhd: &Bytes) -> Result<(u32, i64), Refused> {
+///
+/// # Errors
+/// When the header is cut.
+pub(super) fn media_header(mdhd: &Bytes) -> Result<(u32, i64), Refused> {
     let cut = Refused("a header is cut");
     let (timescale, length) = match mdhd.first() {
         Some(0) => (word(mdhd, 12), word(mdhd, 16).map(u64::from)),
@@ -139,8 +146,8 @@ fn own_file(minf: &Bytes) -> Result<(), Refused> {
     }
 }
 
-/// The boxes behind the fixed part of the only sample description, which must be of this kind (8.5.2).
-fn description(stbl: &Bytes, wanted: &Kind, fixed: usize) -> Result<Bytes, Refused> {
+/// The only sample description, which must be of this kind (8.5.2); its boxes are behind the fixed part.
+pub(super) fn description(stbl: &Bytes, wanted: &Kind, fixed: usize) -> Result<Bytes, Refused> {
     let stsd = need(stbl, b"stsd")?;
     let mut entries = children(&stsd.slice(8.min(stsd.len())..));
     let (Some(Ok((kind, entry))), None) = (entries.next(), entries.next()) else {
@@ -151,7 +158,7 @@ fn description(stbl: &Bytes, wanted: &Kind, fixed: usize) -> Result<Bytes, Refus
     if kind != *wanted || !plain || entry.len() < fixed {
         return Err(Refused("the coding is another one"));
     }
-    Ok(entry.slice(fixed..))
+    Ok(entry)
 }
 
 /// The configuration of H.264 with length fields of four bytes (ISO/IEC 14496-15, 5.3.3.1).
@@ -208,13 +215,11 @@ struct Edit {
 
 /// Reads an edit list (8.6.6): none, one edit, or an empty one before it; at the usual speed.
 fn edit(trak: &Bytes, timescale: u32, movie_timescale: u32) -> Result<Edit, Refused> {
-    let Some(edts) = only(trak, b"edts")? else { return Ok(Edit::default()) };
-    let Some(elst) = only(&edts, b"elst")? else { return Ok(Edit::default()) };
     let scaled = |length: u64| {
         let ticks = u128::from(length) * u128::from(timescale) / u128::from(movie_timescale);
         i64::try_from(ticks).unwrap_or(i64::MAX)
     };
-    let mut entries = entries(&elst)?.into_iter().peekable();
+    let mut entries = edits(trak)?.into_iter().peekable();
     let mut found = Edit::default();
     if let Some((length, _)) = entries.next_if(|(_, from)| *from == -1) {
         found.late = scaled(length);
@@ -229,7 +234,16 @@ fn edit(trak: &Bytes, timescale: u32, movie_timescale: u32) -> Result<Edit, Refu
     }
 }
 
-/// Length and beginning of each edit.
+/// Length of each edit of a track in ticks of the movie, and where in the media it begins; -1 for one that shows nothing.
+///
+/// # Errors
+/// When they cannot be read, or change the speed.
+pub(super) fn edits(trak: &Bytes) -> Result<Vec<(u64, i64)>, Refused> {
+    let edts = only(trak, b"edts")?;
+    let elst = edts.map(|edts| only(&edts, b"elst")).transpose()?.flatten();
+    elst.map(|elst| entries(&elst)).transpose().map(Option::unwrap_or_default)
+}
+
 fn entries(elst: &Bytes) -> Result<Vec<(u64, i64)>, Refused> {
     let unusual = Refused("the edit list is unusual");
     let usual_speed = |rate: u32| if rate == 0x1_0000 { Ok(()) } else { Err(unusual) };
