@@ -10,7 +10,7 @@ use stream_worker::source::flv::RawTag;
 use stream_worker::splice::Group;
 
 /// How far the timeline is advanced, ms: sound is made for all of it.
-const UNTIL_MS: i64 = 20_000;
+const UNTIL_MS: i64 = 2_000;
 
 /// Plays these tags as one item, and once more as the next.
 ///

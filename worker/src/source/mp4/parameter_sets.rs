@@ -202,11 +202,14 @@ fn display(bits: &mut Fields<'_>) -> Result<Option<[u32; 3]>, Refused> {
     let colours = if bits.flag()? { signal(bits)? } else { None };
     // Where samples of colour are.
     if bits.flag()? {
-        (bits.at_most(5)?, bits.at_most(5)?);
+        bits.at_most(5)?;
+        bits.at_most(5)?;
     }
     // Units in a tick, ticks in a second, whether all pictures last as long.
     if bits.flag()? {
-        (bits.u(32)?, bits.u(32)?, bits.u(1)?);
+        bits.u(32)?;
+        bits.u(32)?;
+        bits.u(1)?;
     }
     let (units, video) = (buffering(bits)?, buffering(bits)?);
     if units || video {
@@ -253,7 +256,9 @@ fn buffering(bits: &mut Fields<'_>) -> Result<bool, Refused> {
     let count = bits.at_most(31)? + 1;
     bits.u(8)?;
     for _ in 0..count {
-        (bits.ue()?, bits.ue()?, bits.flag()?);
+        bits.ue()?;
+        bits.ue()?;
+        bits.flag()?;
     }
     bits.u(20)?;
     Ok(true)
