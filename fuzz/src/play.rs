@@ -9,7 +9,7 @@ use stream_worker::source::feed::Feed;
 use stream_worker::source::flv::RawTag;
 use stream_worker::splice::Group;
 
-/// How far the timeline is advanced, ms: sound is made for all of it.
+/// How far the timeline is advanced for each item, ms: sound is made for all of it.
 const UNTIL_MS: i64 = 2_000;
 
 /// Plays these tags as one item, and once more as the next.
@@ -19,7 +19,7 @@ const UNTIL_MS: i64 = 2_000;
 pub fn play(tags: impl Iterator<Item = RawTag> + Clone) {
     let mut group = Group::new(&Profile::default());
     let mut out = Vec::new();
-    for _ in 0..2 {
+    for number in 1..=2 {
         let mut buffer = Buffer::new(Shape::Video { width: 64, height: 64, fps: 25.0, kbps: 0 }, true);
         tags.clone().for_each(|tag| buffer.push(tag));
         buffer.finish(End::Complete);
@@ -27,7 +27,7 @@ pub fn play(tags: impl Iterator<Item = RawTag> + Clone) {
             return;
         }
         group.switch(&Arc::new(Feed::of_buffer(buffer)));
-        group.advance(group.end_ms().saturating_add(UNTIL_MS), &mut out);
+        group.advance(number * UNTIL_MS, &mut out);
     }
     check(&out);
     hls::segmented(&out);

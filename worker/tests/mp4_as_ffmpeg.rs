@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use mp4_files::{FILES, folder, make, object, remake};
 use state::profile::Profile;
 use state::wire::Making;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use stream_worker::source::child::Tools;
 use stream_worker::source::flv::{Cutter, Kind, RawTag};
