@@ -143,7 +143,7 @@ impl Feed {
     }
 
     /// A feed that holds what a test put into it.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn of_buffer(buffer: Buffer) -> Feed {
         Feed { shared: Arc::new(Shared::new(buffer)), slate: None }
     }

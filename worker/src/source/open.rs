@@ -86,12 +86,12 @@ impl Opener {
         if let Some(info) = self.known.get(name, content) {
             return Ok(info);
         }
-        // What has no content to go by cannot be asked even for its size: one question that hangs is enough.
-        let looked = if content.is_empty() { None } else { look_natively(input, name).await };
-        let info = match (looked, input) {
-            (Some(info), _) => info,
-            (None, Input::File(path)) => probe::probe(&self.tools, path).await?,
-            (None, Input::Link(_)) => probe::probe_input(&self.tools, input).await?,
+        if let Input::File(path) = input {
+            probe::is_there(path).await?;
+        }
+        let info = match look_natively(input, name).await {
+            Some(info) => info,
+            None => probe::probe_input(&self.tools, input).await?,
         };
         self.known.keep(name, content, &info);
         Ok(info)

@@ -105,11 +105,17 @@ pub struct AudioInfo {
 /// # Errors
 /// Why the file cannot be played, in words for its owner.
 pub async fn probe(tools: &Tools, path: &Path) -> Result<MediaInfo, String> {
-    let size = disk::metadata(path).await.map_err(|error| format!("cannot be opened: {error}"))?.len();
-    if size == 0 {
-        return Err("is empty (0 bytes)".to_owned());
-    }
+    is_there(path).await?;
     probe_input(tools, &Input::File(path.to_owned())).await
+}
+
+/// Whether a file can be asked about at all.
+///
+/// # Errors
+/// Why not, in words for its owner.
+pub(super) async fn is_there(path: &Path) -> Result<(), String> {
+    let size = disk::metadata(path).await.map_err(|error| format!("cannot be opened: {error}"))?.len();
+    if size > 0 { Ok(()) } else { Err("is empty (0 bytes)".to_owned()) }
 }
 
 /// Asks ffprobe about a file or an object.

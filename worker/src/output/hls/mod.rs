@@ -29,6 +29,19 @@ use tokio::sync::Notify;
 use ts::Muxer;
 use writer::Writer;
 
+/// Cuts tags into segments that nobody writes; how many bytes they have. Only the fuzzer asks for it.
+#[cfg(fuzzing)]
+pub fn segmented(tags: &[Tag]) -> usize {
+    let (mut segmenter, mut sum) = (Segmenter::new(4, Muxer::default()), 0);
+    let mut give = |chunk: segmenter::Chunk| {
+        sum += chunk.bytes.len();
+        Some(Vec::new())
+    };
+    tags.iter().for_each(|tag| segmenter.push(tag, 0, &mut give));
+    segmenter.finish(0, &mut give);
+    sum
+}
+
 /// The HLS output of a run.
 pub struct Hls {
     segmenter: Segmenter,

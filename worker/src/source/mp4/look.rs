@@ -49,7 +49,7 @@ pub(super) fn look_at(place: &mut Place) -> Result<MediaInfo, Refused> {
     let moov = movie(place)?;
     let movie = Movie::read(&moov)?;
     let ask = Ask { video: movie.video.0, audio: movie.audio.as_ref().map(|(index, _)| *index), from_ms: 0 };
-    let (video, audio) = tracks(&moov, ask)?;
+    let (video, audio) = tracks(&moov, ask, place.size())?;
     let picture = describe::picture(&movie.video.1, &video.setup)?;
     first::check(place, &video, audio.as_ref(), &picture)?;
     let sound = match (&movie.audio, &audio) {

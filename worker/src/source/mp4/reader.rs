@@ -89,7 +89,8 @@ impl Reader {
     }
 
     fn begin(mut place: Place, ask: Ask) -> Result<Self, (Place, Refused)> {
-        let (video, audio) = match movie(&mut place).and_then(|moov| tracks(&moov, ask)) {
+        let size = place.size();
+        let (video, audio) = match movie(&mut place).and_then(|moov| tracks(&moov, ask, size)) {
             Ok(tracks) => tracks,
             Err(why) => return Err((place, why)),
         };
@@ -315,8 +316,14 @@ fn millis(us: i64) -> i64 {
     us.saturating_add(500).div_euclid(1000)
 }
 
-/// The tracks that are asked for: the only picture and the only sound.
-pub(super) fn tracks(moov: &Bytes, ask: Ask) -> Result<(Track, Option<Track>), Refused> {
+/// Every sample takes a byte at least. A few words can claim millions of them, and each is gone over.
+fn believable(track: Track, size: u64) -> Result<Track, Refused> {
+    let count = track.tables.count() as u64;
+    if count <= size { Ok(track) } else { Err(Refused("it says that it has more samples than bytes")) }
+}
+
+/// The tracks that are asked for: the only picture and the only sound. `size` is that of the file.
+pub(super) fn tracks(moov: &Bytes, ask: Ask, size: u64) -> Result<(Track, Option<Track>), Refused> {
     if only(moov, b"mvex")?.is_some() {
         return Err(Refused("it is fragmented"));
     }
@@ -338,7 +345,7 @@ pub(super) fn tracks(moov: &Bytes, ask: Ask) -> Result<(Track, Option<Track>), R
         index += 1;
     }
     let read = |found: Option<(u32, Bytes)>, wanted: u32| match found {
-        Some((index, trak)) if index == wanted => Track::read(&trak, timescale),
+        Some((index, trak)) if index == wanted => believable(Track::read(&trak, timescale)?, size),
         _ => Err(Refused("its tracks are not where they should be")),
     };
     let audio = match (ask.audio, audio) {
