@@ -105,6 +105,11 @@ pub struct Reached {
 /// Pictures that may lie between one and those that it needs, in decoding order.
 const MOST_REORDERED: usize = 16;
 
+/// Nothing lies further after what came before it, ms: damaged tables say such times, and the channel would wait for them.
+const LONGEST_GAP_MS: i64 = 60_000;
+/// No picture is shown later after it was decoded, ms: 16 pictures at one a second are not.
+const LONGEST_CTS_MS: i32 = 20_000;
+
 /// Two children may round the same time differently, ms. Far less than the time between two frames.
 const ROUNDING_MS: i64 = 3;
 
@@ -277,10 +282,11 @@ impl Buffer {
         match body[1] {
             0 => self.take_header(body.freeze()),
             1 => {
-                let Some(present) = &self.config else { return };
-                if is_repeated(dts, self.repeated.video) {
+                let cts = i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8;
+                if is_repeated(dts, self.repeated.video) || self.leaps(dts, cts) {
                     return;
                 }
+                let Some(present) = &self.config else { return };
                 let flagged = body[0] >> 4 == 1;
                 let idr = flagged && has_idr(&body[5..], self.nal_length_size);
                 let size = self.nal_length_size;
@@ -293,7 +299,6 @@ impl Buffer {
                 }
                 let next_idr = next_idr.filter(|_| idr);
                 self.watch(dts, idr, next_idr);
-                let cts = i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8;
                 (self.trouble, self.away) = (None, false);
                 self.reached.video = Some(dts);
                 self.reached.shown = self.reached.shown.max(Some(dts + i64::from(cts)));
@@ -340,10 +345,22 @@ impl Buffer {
         }
         if body[1] == 0 {
             self.sound_config = Some(body.freeze().slice(2..));
-        } else if body[1] == 1 && !is_repeated(dts, self.repeated.audio) {
+        } else if body[1] == 1 && !is_repeated(dts, self.repeated.audio) && !self.leaps(dts, 0) {
             self.reached.audio = Some(dts);
             self.audio.push_back(SourceTag { dts, cts: 0, idr: false, next_idr: None, body, config: None });
         }
+    }
+
+    /// Whether a time cannot be right; what has it is left out, and the item with it if nothing else comes.
+    fn leaps(&mut self, dts: i64, cts: i32) -> bool {
+        let newest = self.reached.video.max(self.reached.audio);
+        let gap = newest.map_or(0, |newest| dts.saturating_sub(newest));
+        if gap <= LONGEST_GAP_MS && cts <= LONGEST_CTS_MS {
+            return false;
+        }
+        let leap = gap.max(cts.into()) / 1000;
+        self.trouble = Some(format!("its times leap by {leap} s"));
+        true
     }
 
     /// Drops everything before the first IDR at or after `from`, in ms of the item; sound before it goes too.

@@ -32,6 +32,23 @@ fn a_key_flag_is_not_an_idr() {
 }
 
 #[test]
+fn a_time_that_cannot_be_right_holds_nothing_up() {
+    let mut buffer = buffer();
+    let day = 24 * 3600 * 1000;
+    for (at, cts) in [(0, 80), (40, 40), (day, 40), (80, 2_400_000), (80, 40)] {
+        buffer.push(video(at, if at == 0 { 0x17 } else { 0x27 }, cts, if at == 0 { 0x65 } else { 0x41 }));
+    }
+    assert_eq!(buffer.video.iter().map(|t| t.dts).collect::<Vec<_>>(), [0, 40, 80]);
+    assert_eq!((buffer.reached().shown, &buffer.trouble), (Some(120), &None));
+    // Where all that comes is so late the item is left, with this reason.
+    buffer.push(video(day, 0x27, 40, 0x41));
+    assert_eq!(buffer.trouble.as_deref(), Some("its times leap by 86399 s"));
+    // A picture may stand for half a minute.
+    buffer.push(video(30_000, 0x27, 40, 0x41));
+    assert_eq!((buffer.reached().video, &buffer.trouble), (Some(30_000), &None));
+}
+
+#[test]
 fn entering_drops_what_belongs_to_the_gop_before() {
     let mut buffer = buffer();
     for (at, cts, nal) in [(0, 40, 0x65), (40, 40, 0x41), (80, 80, 0x65), (120, 0, 0x41), (160, 40, 0x41)] {
