@@ -188,8 +188,10 @@ async fn furnish(
     doors: &Doors,
 ) -> anyhow::Result<(Shared, Supervisor, Preparer, Watcher)> {
     let token = AdminToken::load_or_make(&config.state_dir)?;
-    let keyring = Arc::new(Keyring::new(machine::master_key(&config)?, &config));
     let wishes = Arc::new(Wishes::load(&config)?);
+    let sealed = wishes.hold_secrets() || alerts::holds_secrets(&config.state_dir);
+    let master = Arc::new(machine::master_key(&config, sealed)?);
+    let keyring = Arc::new(Keyring::new(master.clone(), &config));
     for alert in wishes.alerts() {
         tracing::error!("{alert}");
     }
@@ -203,7 +205,7 @@ async fn furnish(
     let media = media::start(&config, library.clone(), wishes.clone(), handle.clone())?;
     let (preparer, prepare) =
         prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone(), media.clone())?;
-    let (alerts, watcher) = alerts::open(&config, machine::master_key(&config)?);
+    let (alerts, watcher) = alerts::open(&config, master);
     let house = House {
         config,
         wishes,

@@ -3,8 +3,9 @@
 use crate::config::Config;
 use anyhow::{Context, bail};
 use ring::hmac;
+use state::seal::{MasterKey, SealError};
 use state::secret::Secret;
-use state::{atomic, ids, seal::MasterKey};
+use state::{atomic, ids};
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -53,16 +54,23 @@ fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
-/// The key that seals stream keys: given, or kept in the state folder.
+/// The key that seals stream keys: given, or kept in the state folder. While there is something `sealed`, a key that
+/// is missing or broken is not made anew by itself: whoever has it can put it back.
 ///
 /// # Errors
-/// The key file cannot be read or holds something else.
-pub fn master_key(config: &Config) -> anyhow::Result<MasterKey> {
+/// The key file cannot be read.
+pub fn master_key(config: &Config, sealed: bool) -> anyhow::Result<MasterKey> {
     if let Some(given) = &config.master_key {
         return MasterKey::from_hex(given).context("MASTER_KEY");
     }
     let path = config.state_dir.join("master.key");
-    let key = MasterKey::load_or_make(&path).with_context(|| path.display().to_string())?;
+    let key = match MasterKey::load(&path) {
+        Ok(None) if !sealed => MasterKey::load_or_make(&path),
+        Ok(None) | Err(SealError::BadKey) => return Ok(MasterKey::in_place_of_a_lost_one(&path)?),
+        Ok(Some(key)) => Ok(key),
+        Err(error) => Err(error),
+    };
+    let key = key.with_context(|| path.display().to_string())?;
     tighten(&path)?;
     Ok(key)
 }

@@ -97,6 +97,8 @@ async fn of_house(house: Arc<House>) -> Vec<Finding> {
         Finding::new(Kind::StateBroken, format!("A file was broken: {words}; look what it held."))
             .about(words)
     }));
+    let lost = house.keyring.lost();
+    found.extend(lost.map(|words| Finding::new(Kind::MasterKeyLost, sentence(words))));
     if !house.wishes.all().iter().any(|wish| wish.wish == Wish::On) {
         return found;
     }
@@ -114,7 +116,7 @@ async fn of_house(house: Arc<House>) -> Vec<Finding> {
     }));
     let left_out = health::left_out(house).into_iter();
     found.extend(left_out.map(|(channel, destination, why)| {
-        let words = format!("Destination {destination} is not sent to: {why}.");
+        let words = format!("Destination {destination} is left out: {why}.");
         Finding::new(Kind::DestinationLeftOut, words).of(&channel).at(&destination)
     }));
     found

@@ -72,6 +72,7 @@ pub async fn missing(house: &House) -> Vec<String> {
     let mut missing = programs(house);
     missing.extend(media_problem(house).await);
     missing.extend(house.media.alert());
+    missing.extend(house.keyring.lost().map(str::to_owned));
     let left_out = left_out(house).into_iter();
     missing.extend(
         left_out.map(|(id, destination, why)| format!("channel {id}, destination {destination}: {why}")),

@@ -188,7 +188,14 @@ impl Said {
             new.keyed_at = Some(place.now);
         }
         if let Some(url) = self.key_url {
-            new.sealed_key_url = url.map(|url| place.keyring.seal_key_url(place.channel, &new.id, &url));
+            let seal = |url| place.keyring.seal_key_url(place.channel, &new.id, &url);
+            match url.map(seal).transpose() {
+                Ok(sealed) => new.sealed_key_url = sealed,
+                Err(error) => {
+                    let pointer = format!("{}/key_url", place.pointer);
+                    problems.push(FieldProblem::at(pointer, format!("cannot be kept: {error}")));
+                }
+            }
         }
         let asked = Asked { key: self.key.as_ref(), enabled: self.enabled, old, others };
         match keys::sealed_for(&new, &asked, place) {
