@@ -3,7 +3,6 @@
 //! A sealed text is `v1.` and base64url of nonce (12 bytes), ciphertext and tag (16 bytes). The context is
 //! authenticated with it, so that a sealed key cannot be moved to another channel or destination.
 
-use crate::Timestamp;
 use crate::atomic;
 use crate::ids::fill_random;
 use crate::secret::Secret;
@@ -115,7 +114,7 @@ impl MasterKey {
         match Self::load(path) {
             Ok(Some(_)) => return Err(SealError::PutBack),
             Ok(None) => {}
-            Err(SealError::BadKey) => fs::rename(path, aside(path, crate::now()))?,
+            Err(SealError::BadKey) => fs::rename(path, atomic::aside_of(path, crate::now()))?,
             Err(error) => return Err(error),
         }
         atomic::replace(path, format!("{}\n", text.expose()).as_bytes())?;
@@ -156,13 +155,6 @@ impl MasterKey {
             .map_err(|_| SealError::CannotOpen)?;
         String::from_utf8(plain.to_vec()).map(Secret::new).map_err(|_| SealError::CannotOpen)
     }
-}
-
-/// A name for a broken file that nothing overwrites.
-fn aside(path: &Path, now: Timestamp) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".broken-{}", now.as_millisecond()));
-    path.with_file_name(name)
 }
 
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

@@ -93,7 +93,7 @@ async fn of_house(house: Arc<House>) -> Vec<Finding> {
         let words = format!("All {most} connections that the API may have are taken, so that viewers wait; raise LimitNOFILE and restart it with --full.");
         Finding::new(Kind::DescriptorsLow, words).about("connections")
     }));
-    found.extend(house.wishes.alerts().iter().map(|words| {
+    found.extend(house.broken.iter().map(|words| {
         Finding::new(Kind::StateBroken, format!("A file was broken: {words}; look what it held."))
             .about(words)
     }));

@@ -48,7 +48,7 @@ pub async fn health(house: &House) -> Health {
     let sights = house.wishes.all().into_iter().filter_map(|wish| house.supervisor.sight(&wish.id));
     let sights: Vec<_> = sights.collect();
     let mut problems = missing(house).await;
-    problems.extend(house.wishes.alerts().iter().cloned());
+    problems.extend(house.broken.iter().cloned());
     problems.extend(house.reload_failed.lock().unwrap_or_else(PoisonError::into_inner).clone());
     problems.extend(sights.iter().flat_map(|sight| sight.alerts.clone()));
     problems.extend(house.alerts.of_machine());
