@@ -295,10 +295,14 @@ fn what_cannot_be_is_refused_with_its_place() {
         (json!({"url": "rtmp://h/a", "stream_key": "k", "id": "A"}), &["/id"]),
         (json!({"url": "rtmp://h/a", "stream_key": "k", "boundary": "none"}), &["/boundary"]),
         (json!({"url": "rtmp://h/a", "stream_key": "k", "name": "x".repeat(101)}), &["/name"]),
+        (json!({"url": "rtmp://h/a", "stream_key": "k", "name": "a\u{202e}b"}), &["/name"]),
+        (json!({"url": "rtmp://bücher.example/a", "stream_key": "k"}), &["/url"]),
     ] {
         assert_eq!(pointers(&house.post(ALL, body.clone())), expected, "{body}");
     }
     assert_eq!(pointers(&house.patch(&path("one"), json!({"id": "two"}))), ["/id"]);
+    let twin = json!({"url": "rtmps://127.0.0.1.:00001/one/", "stream_key": "s3cret-one"});
+    assert_eq!(pointers(&house.post(ALL, twin)), [""], "the same place with the same key");
     house.post(ALL, custom("one", "s3cret-other")).problem(409);
     for (method, at, allow) in
         [("PUT", path("one"), "GET,HEAD,PATCH,DELETE"), ("PATCH", ALL.into(), "GET,HEAD,POST")]

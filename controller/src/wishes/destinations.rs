@@ -207,8 +207,16 @@ fn ingest(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (authority, app) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = [":1935", ":443", ":80"].iter().find_map(|port| authority.strip_suffix(port));
-    format!("{}/{}", host.unwrap_or(authority).to_ascii_lowercase(), app.trim_matches('/'))
+    // What follows the last colon of a bare IPv6 address is no port.
+    let port = authority.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    let (host, port) = match port.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
+        Some((host, 1935 | 443 | 80)) => (host, String::new()),
+        Some((host, port)) => (host, format!(":{port}")),
+        None => (authority, String::new()),
+    };
+    // The dot of the root.
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    format!("{host}{port}/{}", app.trim_matches('/'))
 }
 
 /// Why `key` cannot be a stream key, in words that do not show it; `None` when it can.
@@ -239,10 +247,13 @@ mod tests {
 
     #[test]
     fn the_same_ingest_is_recognised_however_it_is_written() {
-        for same in ["rtmp://Host/app", "rtmps://host:443/app/", "rtmp://host:1935/app?x=1"] {
+        for same in
+            ["rtmp://Host/app", "rtmps://host:443/app/", "rtmp://host.:01935/app?x=1", "rtmp://HOST./app"]
+        {
             assert_eq!(ingest(same), "host/app", "{same}");
         }
         assert_ne!(ingest("rtmp://host:19350/app"), ingest("rtmp://host/app"));
+        assert_eq!(ingest("rtmp://[2001:DB8::1]:1935/app"), "[2001:db8::1]/app");
     }
 
     #[test]
