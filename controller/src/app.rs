@@ -187,12 +187,11 @@ async fn furnish(
     config: Arc<Config>,
     doors: &Doors,
 ) -> anyhow::Result<(Shared, Supervisor, Preparer, Watcher)> {
-    let token = AdminToken::load_or_make(&config.state_dir)?;
-    let keyring = Arc::new(Keyring::new(machine::master_key(&config)?, &config));
+    let (token, broken_token) = AdminToken::load_or_make(&config.state_dir)?;
     let wishes = Arc::new(Wishes::load(&config)?);
-    for alert in wishes.alerts() {
-        tracing::error!("{alert}");
-    }
+    let sealed = wishes.hold_secrets() || alerts::holds_secrets(&config.state_dir);
+    let master = Arc::new(machine::master_key(&config, sealed)?);
+    let keyring = Arc::new(Keyring::new(master.clone(), &config));
     let tools = Mutex::new(crate::ffmpeg::look(&config).await);
     let library = Library::open(&config.storage, config.tls_ca_file.as_deref(), &config.state_dir);
     let library = Arc::new(library.context("the storage cannot be used")?);
@@ -201,12 +200,15 @@ async fn furnish(
     let calls = UnixListener::from_std(doors.socket.try_clone()?)?;
     let (supervisor, handle) = supervisor::open(config.clone(), wishes.clone(), briefing.clone(), calls)?;
     let media = media::start(&config, library.clone(), wishes.clone(), handle.clone())?;
-    let (preparer, prepare) =
-        prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone(), media.clone())?;
-    let (alerts, watcher) = alerts::open(&config, machine::master_key(&config)?);
+    let (preparer, prepare, broken_list) =
+        prepare::open(config.clone(), wishes.clone(), briefing.clone(), handle.clone(), media.clone());
+    let (alerts, watcher) = alerts::open(&config, master);
+    let broken: Vec<_> = wishes.alerts().iter().cloned().chain(broken_token).chain(broken_list).collect();
+    broken.iter().for_each(|words| tracing::error!("{words}"));
     let house = House {
         config,
         wishes,
+        broken,
         keyring,
         library,
         media,

@@ -89,6 +89,59 @@ fn what_was_answered_survives_a_kill_and_is_told_by_the_next_controller() {
 }
 
 #[test]
+fn a_lost_master_key_takes_nothing_off_the_air_and_heals_when_it_is_put_back() {
+    let mut house = on_air("redial");
+    let master = house.state("master.key");
+    let key = fs::read(&master).unwrap();
+    house.signal("KILL");
+    house.ended();
+    fs::remove_file(&master).unwrap();
+    house.start();
+    let told = wait_for("an order", || house.told_destinations().pop());
+    assert_eq!(told, json!([{"id": "one", "kept": true}]), "left alone, not taken away");
+    house.wait_until("on the air", |status| status["air"]["is"] == "on");
+    assert!(!master.exists(), "no key is made over what is sealed");
+    assert!(house.get("/health").json()["problems"].to_string().contains("put master.key back"));
+    wait_for("the alert", || {
+        let open = house.get("/api/alerts").json()["open"].to_string();
+        open.contains("master_key.lost").then_some(())
+    });
+    house.signal("KILL");
+    house.ended();
+    fs::write(&master, &key).unwrap();
+    house.start();
+    let healed = wait_for("the list with its key", || {
+        house.told_destinations().into_iter().find(|list| list[0]["key"].is_string())
+    });
+    assert_eq!(healed[0]["id"], "one");
+    assert!(!house.get("/health").json()["problems"].to_string().contains("master"));
+}
+
+#[test]
+fn stream_keys_that_are_entered_again_make_a_new_master_key() {
+    let mut house = on_air("redial");
+    assert_eq!(house.post(ALL, custom("two", "s3cret-two")).status, 201);
+    let master = house.state("master.key");
+    house.signal("KILL");
+    house.ended();
+    fs::write(&master, "").unwrap();
+    house.start();
+    assert_eq!(house.patch(&path("one"), json!({"name": "Uno"})).status, 200);
+    assert_eq!(fs::read(&master).unwrap(), b"");
+    assert_eq!(house.patch(&path("one"), json!({"stream_key": "s3cret-anew"})).status, 200);
+    assert_eq!(fs::read_to_string(&master).unwrap().trim().len(), 64);
+    wait_for("the new key", || {
+        house.told_destinations().into_iter().find(|list| list[0]["key"] == "s3cret-anew")
+    });
+    assert!(
+        house.get("/health").json()["problems"].to_string().contains("destination two"),
+        "not heard of yet"
+    );
+    assert_eq!(house.patch(&path("two"), json!({"stream_key": "s3cret-again"})).status, 200);
+    assert!(!house.get("/health").json()["problems"].to_string().contains("master"));
+}
+
+#[test]
 fn a_key_goes_nowhere_but_to_the_address_it_was_given_for() {
     let house = on_air("play");
     for elsewhere in [json!({"url": "rtmp://thief/app"}), json!({"backup_url": "rtmp://thief/app"})] {
@@ -242,10 +295,14 @@ fn what_cannot_be_is_refused_with_its_place() {
         (json!({"url": "rtmp://h/a", "stream_key": "k", "id": "A"}), &["/id"]),
         (json!({"url": "rtmp://h/a", "stream_key": "k", "boundary": "none"}), &["/boundary"]),
         (json!({"url": "rtmp://h/a", "stream_key": "k", "name": "x".repeat(101)}), &["/name"]),
+        (json!({"url": "rtmp://h/a", "stream_key": "k", "name": "a\u{202e}b"}), &["/name"]),
+        (json!({"url": "rtmp://bücher.example/a", "stream_key": "k"}), &["/url"]),
     ] {
         assert_eq!(pointers(&house.post(ALL, body.clone())), expected, "{body}");
     }
     assert_eq!(pointers(&house.patch(&path("one"), json!({"id": "two"}))), ["/id"]);
+    let twin = json!({"url": "rtmps://127.0.0.1.:00001/one/", "stream_key": "s3cret-one"});
+    assert_eq!(pointers(&house.post(ALL, twin)), [""], "the same place with the same key");
     house.post(ALL, custom("one", "s3cret-other")).problem(409);
     for (method, at, allow) in
         [("PUT", path("one"), "GET,HEAD,PATCH,DELETE"), ("PATCH", ALL.into(), "GET,HEAD,POST")]

@@ -86,6 +86,8 @@ fn bodies_that_cannot_be_used_are_refused_with_a_reason() {
         (json!({"media": ["a.mp4", "../a.mp4"]}), "/media/1"),
         (json!({"media": []}), "/media"),
         (json!({"name": ""}), "/name"),
+        (json!({"name": "a\0b"}), "/name"),
+        (json!({"name": "a\nb"}), "/name"),
         (json!({"profile": {"width": 15}}), "/profile/width"),
         (json!({"hls": {"enabled": false}}), "/destinations"),
         (json!({"destinations": [{"url": "rtmp://h/app"}]}), "/destinations/0/stream_key"),
@@ -281,13 +283,29 @@ fn a_broken_document_is_put_aside_and_told() {
     assert_eq!(house.ended(), Some(0));
     fs::write(house.state("channels/main/stream_config.json"), b"{\"version\":1,\"id\":").unwrap();
     fs::write(house.state("channels/main/stream_state.json"), b"\0\0\0\0").unwrap();
+    fs::write(house.state("prepare.json"), b"{\"version\": 1, \"ent").unwrap();
+    let token = house.token();
+    fs::write(house.state("admin.token"), b"").unwrap();
     house.start();
+    let old = format!("Bearer {token}");
+    house.request("GET", "/streams/status", &[("Authorization", &old)], b"").problem(401);
     let health = house.get("/health").json();
     let problems = health["problems"].to_string();
-    for part in ["stream_config.json", "stream_state.json", "put aside as", "the previous good copy"] {
+    for part in [
+        "stream_config.json",
+        "stream_state.json",
+        "prepare.json",
+        "admin.token",
+        "put aside as",
+        "the previous good copy",
+    ] {
         assert!(problems.contains(part), "{problems}");
     }
     assert!(house.log().contains("ERROR"), "an operator is told");
+    wait_for("the alerts", || {
+        let open = house.get("/api/alerts").json()["open"].to_string();
+        ["prepare.json", "admin.token"].iter().all(|file| open.contains(file)).then_some(())
+    });
     let status = house.status();
     assert_eq!((&status["name"], &status["public_id"]), (&json!("News"), &public_id));
     let broken = house::files(&house.state("channels/main"));

@@ -109,6 +109,11 @@ fn runs_are_told_newest_first_page_by_page() {
     let before = newest["next_before"].as_str().unwrap();
     let older = page(&format!("?before={before}"));
     assert_eq!((&older["next_before"], &older["runs"][0]["id"]), (&Value::Null, &first));
+    assert_eq!(page(&format!("?before={}", before.to_lowercase())), older);
+    for wrong in ["zzz", "", "01ARZ3NDEKTSV4RRFFQ69G5FAU"] {
+        let problem = house.get(&format!("/api/channels/main/runs?before={wrong}")).problem(400);
+        assert!(problem["detail"].as_str().is_some_and(|words| words.contains("before")), "{problem}");
+    }
     let run = &older["runs"][0];
     assert_eq!((&run["exit_code"], &run["began"]), (&json!(7), &json!("start")));
     assert!(run["ended_at"].is_string() && run["session_id"].is_string(), "{run}");

@@ -95,6 +95,13 @@ pub fn previous_of(path: &Path) -> io::Result<PathBuf> {
     sibling(path, "prev")
 }
 
+/// A name for what was broken and is put aside, which nothing overwrites.
+pub fn aside_of(path: &Path, now: crate::Timestamp) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".broken-{}", now.as_millisecond()));
+    path.with_file_name(name)
+}
+
 fn sibling(path: &Path, suffix: &str) -> io::Result<PathBuf> {
     let name = path
         .file_name()

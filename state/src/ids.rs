@@ -104,6 +104,13 @@ impl Ulid {
         Self((0..26).map(letter).collect())
     }
 
+    /// A name that somebody says, in letters of any case; `None` where it cannot be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_uppercase();
+        let legal = |c: u8| c.is_ascii_digit() || (c.is_ascii_uppercase() && !b"ILOU".contains(&c));
+        (text.len() == 26 && text.bytes().all(legal)).then_some(Self(text))
+    }
+
     /// The name of a thing that has a natural name already: the same text gives the same name.
     pub fn from_text(text: &str) -> Self {
         Self(text.to_owned())

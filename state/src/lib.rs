@@ -32,3 +32,20 @@ pub fn now() -> Timestamp {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
+
+/// This much after `now`, to the millisecond; `None` beyond the end of times.
+pub fn after(now: Timestamp, wait: std::time::Duration) -> Option<Timestamp> {
+    let millis = i64::try_from(wait.as_millis()).ok()?;
+    now.checked_add(jiff::SignedDuration::from_millis(millis)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_comes_after_a_while_is_told_in_milliseconds_as_all_times_are() {
+        let now: crate::Timestamp = "2026-01-01T00:00:00.001Z".parse().unwrap();
+        let later = crate::after(now, std::time::Duration::from_nanos(1_500_987_654)).unwrap();
+        assert_eq!(later.to_string(), "2026-01-01T00:00:01.501Z");
+        assert_eq!(crate::after(now, std::time::Duration::MAX), None);
+    }
+}

@@ -159,9 +159,7 @@ pub fn parse<T: Document>(bytes: &[u8]) -> Result<T, String> {
 
 /// Gives a broken file a second name that nothing overwrites; says what was wrong with it.
 fn put_aside(path: &Path, why: &str, now: Timestamp) -> Result<String, StoreError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".broken-{}", now.as_millisecond()));
-    let aside = path.with_file_name(name);
+    let aside = atomic::aside_of(path, now);
     match fs::hard_link(path, &aside) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error(path, error)),
         _ => {}

@@ -80,6 +80,27 @@ fn a_killed_controller_costs_no_picture() -> Result<()> {
 }
 
 #[test]
+fn a_master_key_that_is_lost_and_put_back_costs_no_picture() -> Result<()> {
+    let nginx = Nginx::start()?;
+    let mut controller = on_air(&nginx.url())?;
+    let first = controller.status()?;
+    let (key, away) =
+        (controller.plan().state().join("master.key"), controller.plan().state().join("kept.key"));
+    for (from, to) in [(&key, &away), (&away, &key)] {
+        controller.crash()?;
+        std::fs::rename(from, to)?;
+        controller.come_back()?;
+        let again = controller.wait_until("the worker is heard", SOON, |s| is_live(s, "one"))?;
+        assert_eq!(again["run"]["id"], first["run"]["id"], "the worker stayed");
+        let problems = controller.get("/health")?.json()["problems"].to_string();
+        assert_eq!(problems.contains("put master.key back"), !key.exists(), "{problems}");
+        next_item(&controller)?;
+    }
+    controller.go_off_air()?;
+    assert_seamless(&nginx, 1)
+}
+
+#[test]
 fn a_reload_costs_no_picture_and_no_request() -> Result<()> {
     let nginx = Nginx::start()?;
     let mut controller = on_air(&nginx.url())?;

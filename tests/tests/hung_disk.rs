@@ -2,7 +2,7 @@
 //! whoever opens one waits for ever.
 
 use anyhow::{Context, Result};
-use e2e::media::{Clip, EVEN};
+use e2e::media::{Audio, Clip, EVEN};
 use e2e::recording::Recording;
 use e2e::rig::program;
 use e2e::rig::s3::{self, S3};
@@ -12,6 +12,8 @@ use e2e::runs::runs;
 use e2e::zoo::{self, Animal};
 use ring::digest;
 use serde_json::{Value, json};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -22,6 +24,7 @@ const PREPARED: &str = "10-prepared.mp4";
 const COPIED: &str = "11-copied.mp4";
 const STUCK: &str = "12-stuck.mp4";
 const BREAK: &str = "50-break.mp4";
+const FILM: &str = "10-film.mkv";
 const BUCKET: &str = "media";
 
 /// Names in the cache begin with a hash of what they are about.
@@ -132,5 +135,50 @@ fn whatever_hangs_is_read_otherwise_or_left_out_and_nobody_sees_it() -> Result<(
     let why = worker.reason(BREAK).unwrap_or_default();
     assert!(why.contains("the disk does not answer"), "{why:?}\n{}", context());
     println!("pictures at most {late} ms apart by the clock");
+    Ok(())
+}
+
+/// ffprobe, which hangs over every file for as long as the mark is there.
+fn hanging_probe(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (program, mark) = (folder.join("ffprobe"), folder.join("hung"));
+    let hangs = format!("[ -e '{}' ] && kill -STOP $$", mark.display());
+    let script =
+        format!("#!/bin/sh\ncase \"$*\" in *-version*) ;; *) {hangs} ;; esac\nexec ffprobe \"$@\"\n");
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    std::fs::write(&mark, b"")?;
+    Ok((program, mark))
+}
+
+#[test]
+fn where_every_probe_hangs_at_the_start_the_slate_comes_and_the_media_keep_their_own_size() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (ffprobe, mark) = hanging_probe(folder.path())?;
+    let sound = Audio { rate: 44_100, channels: 1, span: 0.0..3.0, marker: None };
+    let film = Clip::plain(FILM, 10).sounding(Some(sound)).put_into(folder.path())?;
+    let mut sink = Sink::start()?;
+    let mut worker = Worker::start(json!({
+        "items": [{"id": "film", "key": FILM, "at": {"path": film}}], "ffprobe": ffprobe,
+        "destinations": [worker::destination(&sink.url())],
+    }))?;
+    // The probe of a file has 10 s, and a whole search had 30.
+    program::wait_for("the slate", SOON, || Ok((worker.heartbeat()["playing"] == "fallback").then_some(())))
+        .with_context(|| worker.tail())?;
+    assert_eq!(worker.heartbeat()["profile"]["width"], 1280);
+    std::fs::remove_file(mark)?;
+    program::wait_for("two rounds of the film", WHOLE, || {
+        Ok((worker.events("item.started").len() > 1).then_some(()))
+    })
+    .with_context(|| worker.tail())?;
+    let beat = worker.heartbeat();
+    let shape = ["width", "height", "sample_rate", "channels"].map(|field| beat["profile"][field].clone());
+    assert_eq!(shape, [640, 360, 48_000, 2], "the sound is that of the slate\n{}", worker.tail());
+    assert_eq!((&beat["item"]["video"], &beat["item"]["audio"]), (&json!("copy"), &json!("transcode")));
+    worker.end();
+    sink.wait_for("close", 1, SOON)?;
+    sink.end();
+    let recording = Recording::read(&sink.recording(1))?;
+    assert_eq!(recording.decode_errors, Vec::<String>::new(), "{}", worker.tail());
+    assert_eq!(sink.count("publish")?, 1, "the connection was not kept\n{}", worker.tail());
     Ok(())
 }

@@ -110,6 +110,12 @@ impl Fallback {
         }
     }
 
+    /// The profile is another one: everything is made anew, and what there is stands in until then.
+    pub fn renew(&mut self, now: Instant) {
+        self.slate_due = Some(now);
+        self.video_due = self.wanted.as_ref().map(|_| now);
+    }
+
     /// What is to be made now. Each job is handed out once; [`Self::made`] brings it back.
     pub fn job(&mut self, now: Instant) -> Option<Job> {
         if self.slate_due.take_if(|due| *due <= now).is_some() {

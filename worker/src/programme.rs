@@ -37,6 +37,8 @@ pub struct Programme {
     playlist: Playlist,
     opener: Opener,
     profile: Profile,
+    /// The first file that is opened has a word in the profile.
+    provisional: bool,
     known: HashMap<Ulid, MediaInfo>,
     events: mpsc::Sender<Event>,
     /// Where the first item begins, ms.
@@ -71,6 +73,7 @@ impl Programme {
             playlist,
             opener,
             profile: found.profile,
+            provisional: found.provisional,
             known: found.known,
             events,
             from_ms,
@@ -130,6 +133,7 @@ impl Programme {
         let opening = Opening {
             opener: self.opener.clone(),
             profile: self.profile.clone(),
+            provisional: self.provisional,
             info: self.known.remove(&item.id),
             conform: self.conform.get(&item.key).cloned(),
             from_ms: self.from_ms,
@@ -165,6 +169,7 @@ impl Programme {
         match result {
             Ok(opened) => {
                 self.playlist.opened();
+                self.settle(&opened);
                 (self.rounds_failed, self.held_until) = (0, None);
                 if opened.source == "bucket" {
                     self.playlist.circuits().bucket_answers();
@@ -183,6 +188,13 @@ impl Programme {
                 let said = held.is_some() && tries.is_some();
                 (!said).then(|| self.note_failure(item.key, why, now))
             }
+        }
+    }
+
+    /// What was prepared fits the profile as it is.
+    fn settle(&mut self, opened: &Opened) {
+        if std::mem::take(&mut self.provisional) && !opened.prepared {
+            self.profile = search::settled(&self.profile, &opened.info);
         }
     }
 

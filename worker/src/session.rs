@@ -21,6 +21,7 @@ use crate::source::known::Known;
 use crate::source::object::Objects;
 use crate::source::open::{Opened, Opener};
 use crate::takeover::{NoTurn, Takeover, Turn};
+use state::profile::Profile;
 use state::wire::{Cursor, ToController, ToWorker, WorkerSpec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +87,8 @@ struct Session {
     jobs: JoinSet<()>,
     turn: Turn,
     next_look: Instant,
+    /// When it began.
+    since: Instant,
     /// When the next tag is due, ms of channel time.
     next_ms: i64,
     out: Vec<Tag>,
@@ -94,7 +97,7 @@ struct Session {
 /// Before and after the profile is known.
 enum Stage {
     Searching,
-    Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace>, since: Instant },
+    Playing { air: Box<Air>, programme: Box<Programme>, pace: Option<Pace> },
 }
 
 /// Plays until it is told to stop or the playlist is over, after its turn has come if it takes over. Call it on the
@@ -168,6 +171,16 @@ async fn opener(spec: &WorkerSpec, alive: mpsc::Sender<()>) -> Opener {
     }
 }
 
+fn say(profile: &Profile, provisional: bool) {
+    let Profile { width, height, fps, .. } = profile;
+    match provisional {
+        false => tracing::info!(width, height, %fps, "the profile is known"),
+        true => {
+            tracing::warn!(width, height, %fps, "no file says what it is; this profile is used until one does")
+        }
+    }
+}
+
 struct Signals {
     term: Signal,
     int: Signal,
@@ -222,6 +235,7 @@ impl Session {
             jobs: JoinSet::new(),
             turn,
             next_look: Instant::now(),
+            since: Instant::now(),
             next_ms: 0,
             out: Vec::new(),
         }
@@ -256,7 +270,7 @@ impl Session {
 
     fn begin(&mut self, found: Found) {
         let profile = found.profile.clone();
-        tracing::info!(width = profile.width, height = profile.height, fps = %profile.fps, "the profile is known");
+        say(&profile, found.provisional);
         let spec = &self.spec;
         let cursor = spec.cursor.as_ref();
         let playlist = Playlist::new(spec.items.clone(), spec.generation, spec.looped, cursor);
@@ -265,15 +279,20 @@ impl Session {
         let mut programme =
             Programme::new(playlist, self.opener.clone(), found, from_ms, self.events.clone());
         programme.keep_uniform(wants_uniform(&spec.destinations));
-        let since = Instant::now();
-        let fallback = Fallback::new(spec.fallback.clone(), since);
+        let fallback = Fallback::new(spec.fallback.clone(), Instant::now());
         let air = Box::new(Air::new(&profile, fallback, spec.slate_on));
-        self.stage = Stage::Playing { air, programme: Box::new(programme), pace: None, since };
+        self.stage = Stage::Playing { air, programme: Box::new(programme), pace: None };
     }
 
     fn take_opened(&mut self, result: Result<Opened, NotOpened>) {
-        let Stage::Playing { programme, .. } = &mut self.stage else { return };
-        if let Some(failure) = programme.opened(result, state::now()) {
+        let Stage::Playing { air, programme, .. } = &mut self.stage else { return };
+        let before = programme.profile().clone();
+        let failure = programme.opened(result, state::now());
+        if *programme.profile() != before {
+            say(programme.profile(), false);
+            air.fallback().renew(Instant::now());
+        }
+        if let Some(failure) = failure {
             self.report.item_failed(&failure);
             self.changed.notify_one();
             self.prepare_fallback();
@@ -295,7 +314,7 @@ impl Session {
             return Some(Ended::NoTurn(why.clone()));
         }
         let may_begin = self.turn.may_begin(now, || self.outputs.is_heard());
-        let Stage::Playing { air, programme, pace, since } = &mut self.stage else {
+        let Stage::Playing { air, programme, pace } = &mut self.stage else {
             self.next_look = now + Duration::from_millis(250);
             return None;
         };
@@ -303,7 +322,7 @@ impl Session {
         if let Some(after) = programme.question(now) {
             let _ = self.up.try_send(ToController::WantItems { after });
         }
-        if pace.is_none() && may_begin && air.can_begin(programme, now - *since > LATE) {
+        if pace.is_none() && may_begin && air.can_begin(programme, now - self.since > LATE) {
             *pace = Some(Pace::start(now));
             self.outputs.begin(state::now());
         }
@@ -345,9 +364,9 @@ impl Session {
 
     /// The fallback is made after the first item is on the air, or at once when there is none.
     fn prepare_fallback(&mut self) {
-        let Stage::Playing { air, programme, pace, since } = &mut self.stage else { return };
+        let Stage::Playing { air, programme, pace } = &mut self.stage else { return };
         let now = Instant::now();
-        let needed = self.spec.slate_on || programme.trouble().is_some() || now - *since > LATE / 2;
+        let needed = self.spec.slate_on || programme.trouble().is_some() || now - self.since > LATE / 2;
         if pace.is_none() && !needed {
             return;
         }

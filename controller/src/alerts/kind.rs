@@ -67,6 +67,9 @@ pub enum Kind {
     /// A file of ours was broken and was put aside.
     #[serde(rename = "state.broken")]
     StateBroken,
+    /// The key that opens stream keys is lost or broken.
+    #[serde(rename = "master_key.lost")]
+    MasterKeyLost,
     /// A process of ours has hardly any file descriptors left.
     #[serde(rename = "descriptors.low")]
     DescriptorsLow,
@@ -124,6 +127,7 @@ impl Kind {
             Self::DescriptorsLow => (Critical, 5, 30),
             Self::StateBroken | Self::MemoryOut => (Critical, 0, HAPPENED),
             Self::ClockStepped | Self::Test => (Warning, 0, HAPPENED),
+            Self::MasterKeyLost => (Critical, 0, 5),
             Self::ReloadFailed | Self::WebhookFailing => (Warning, 0, 5),
         };
         let happens = matches!(self, Self::StateBroken | Self::MemoryOut | Self::ClockStepped | Self::Test);

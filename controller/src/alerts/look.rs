@@ -93,10 +93,12 @@ async fn of_house(house: Arc<House>) -> Vec<Finding> {
         let words = format!("All {most} connections that the API may have are taken, so that viewers wait; raise LimitNOFILE and restart it with --full.");
         Finding::new(Kind::DescriptorsLow, words).about("connections")
     }));
-    found.extend(house.wishes.alerts().iter().map(|words| {
+    found.extend(house.broken.iter().map(|words| {
         Finding::new(Kind::StateBroken, format!("A file was broken: {words}; look what it held."))
             .about(words)
     }));
+    let lost = house.keyring.lost();
+    found.extend(lost.map(|words| Finding::new(Kind::MasterKeyLost, sentence(words))));
     if !house.wishes.all().iter().any(|wish| wish.wish == Wish::On) {
         return found;
     }
@@ -114,7 +116,7 @@ async fn of_house(house: Arc<House>) -> Vec<Finding> {
     }));
     let left_out = health::left_out(house).into_iter();
     found.extend(left_out.map(|(channel, destination, why)| {
-        let words = format!("Destination {destination} is not sent to: {why}.");
+        let words = format!("Destination {destination} is left out: {why}.");
         Finding::new(Kind::DestinationLeftOut, words).of(&channel).at(&destination)
     }));
     found

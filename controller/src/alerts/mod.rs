@@ -41,9 +41,11 @@ use state::channel::FieldProblem;
 use state::ids::{ChannelId, Ulid};
 use state::seal::MasterKey;
 use state::secret::Secret;
+use state::store::{self, Document as _};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
-use webhooks::{Origin, Shape, Written};
+use webhooks::{Kept, Origin, Shape, Written};
 
 /// Orders that wait for the watcher.
 const ORDERS: usize = 16;
@@ -116,8 +118,15 @@ pub struct Tried {
     error: Option<String>,
 }
 
+/// Whether webhooks are kept whose secrets are sealed.
+pub fn holds_secrets(state_dir: &Path) -> bool {
+    std::fs::read(state_dir.join("alerts").join(Kept::FILE)).is_ok_and(|text| {
+        store::parse::<Kept>(&text).map_or(!text.is_empty(), |kept| !kept.webhooks.is_empty())
+    })
+}
+
 /// Loads what is remembered. The watcher must be run.
-pub fn open(config: &Config, master: MasterKey) -> (Alerts, Watcher) {
+pub fn open(config: &Config, master: Arc<MasterKey>) -> (Alerts, Watcher) {
     let (folder, settings) = (Folder::of(&config.state_dir), &config.alerts);
     let caller = Caller::new(config.tls_ca_file.as_deref(), settings.allow_private);
     let (shared, (orders, inbox)) = (Shared::default(), mpsc::channel(ORDERS));

@@ -194,7 +194,7 @@ impl Outbox {
         let stale = seconds_between(letter.notice.at, now.wall) > OLDEST_S;
         match delay(letter.failures, failure.wait, spread).filter(|_| !failure.for_good && !stale) {
             Some(delay) => {
-                letter.due_at = now.wall.checked_add(delay).unwrap_or(now.wall);
+                letter.due_at = state::after(now.wall, delay).unwrap_or(now.wall);
                 self.due.insert(id.clone(), now.mono + delay);
             }
             None => {

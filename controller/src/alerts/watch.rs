@@ -14,6 +14,7 @@ use state::ids::Ulid;
 use state::seal::MasterKey;
 use state::store::StoreError;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -36,7 +37,7 @@ type Tried = (Ulid, Result<(), Failure>);
 /// The task.
 pub struct Watcher {
     folder: Folder,
-    master: MasterKey,
+    master: Arc<MasterKey>,
     caller: Caller,
     shared: Shared,
     orders: mpsc::Receiver<Order>,
@@ -58,7 +59,7 @@ impl Watcher {
     /// Goes on with what is in the folder.
     pub(super) fn open(
         folder: Folder,
-        master: MasterKey,
+        master: Arc<MasterKey>,
         settings: &AlertSettings,
         caller: Caller,
         shared: Shared,
@@ -197,7 +198,9 @@ impl Watcher {
         let made = Webhook::make(id.clone(), written.clone(), Origin::Api, self.caller.allows_private());
         let made = made.map_err(|problem| Problem::invalid(vec![problem]))?;
         let mut kept = self.kept.clone();
-        kept.webhooks.push(Sealed::new(id, &written, &self.master, now));
+        let sealed = Sealed::new(id, &written, &self.master, now);
+        let failed = |error| Problem::unavailable(format!("the webhook cannot be kept: {error}"));
+        kept.webhooks.push(sealed.map_err(failed)?);
         self.keep(kept).await?;
         Ok(made)
     }

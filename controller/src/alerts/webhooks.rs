@@ -217,16 +217,19 @@ pub struct Sealed {
 
 impl Sealed {
     /// Seals what somebody wrote.
-    pub fn new(id: String, written: &Written, master: &MasterKey, now: Timestamp) -> Self {
+    ///
+    /// # Errors
+    /// Those of [`MasterKey::seal`].
+    pub fn new(id: String, written: &Written, master: &MasterKey, now: Timestamp) -> Result<Self, SealError> {
         let seal = |what, secret| master.seal(secret, &context(&id, what));
-        Self {
+        Ok(Self {
             kind: written.kind,
-            sealed_url: seal("url", &written.url),
-            sealed_secret: written.secret.as_ref().map(|secret| seal("secret", secret)),
+            sealed_url: seal("url", &written.url)?,
+            sealed_secret: written.secret.as_ref().map(|secret| seal("secret", secret)).transpose()?,
             severity: written.severity,
             made_at: now,
             id,
-        }
+        })
     }
 
     /// Opens it again.
@@ -299,7 +302,7 @@ mod tests {
             "kind": "ntfy", "url": "https://ntfy.sh/hidden-topic", "secret": "tk_hidden", "severity": "critical",
         }))
         .unwrap();
-        let sealed = Sealed::new("w1".into(), &written, &master, state::now());
+        let sealed = Sealed::new("w1".into(), &written, &master, state::now()).unwrap();
         let text = serde_json::to_string(&sealed).unwrap();
         assert!(!text.contains("hidden"), "{text}");
         let read: Sealed = serde_json::from_str(&text).unwrap();

@@ -40,6 +40,18 @@ impl<'a> Fields<'a> {
         read.ok()
     }
 
+    /// A name for people: text that is shown as it is written.
+    pub(crate) fn name(&mut self) -> Option<String> {
+        let name = self.get::<String>("name", "text")?;
+        if name.chars().any(is_hidden) {
+            self.problem(
+                "name",
+                "must not hold control characters, line breaks or marks that turn the writing",
+            );
+        }
+        Some(name)
+    }
+
     /// A field that may be null: `Some(None)` then.
     pub(crate) fn nullable<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<Option<T>> {
         if self.left.get(name).is_some_and(Value::is_null) {
@@ -80,6 +92,12 @@ impl<'a> Fields<'a> {
             self.problems.push(FieldProblem::at(pointer, "is not a known field"));
         }
     }
+}
+
+/// Nobody sees these, and they change how everything after them is shown. What joins letters and pictures is none.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 fn kind(value: &Value) -> &'static str {

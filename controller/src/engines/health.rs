@@ -48,7 +48,7 @@ pub async fn health(house: &House) -> Health {
     let sights = house.wishes.all().into_iter().filter_map(|wish| house.supervisor.sight(&wish.id));
     let sights: Vec<_> = sights.collect();
     let mut problems = missing(house).await;
-    problems.extend(house.wishes.alerts().iter().cloned());
+    problems.extend(house.broken.iter().cloned());
     problems.extend(house.reload_failed.lock().unwrap_or_else(PoisonError::into_inner).clone());
     problems.extend(sights.iter().flat_map(|sight| sight.alerts.clone()));
     problems.extend(house.alerts.of_machine());
@@ -72,6 +72,7 @@ pub async fn missing(house: &House) -> Vec<String> {
     let mut missing = programs(house);
     missing.extend(media_problem(house).await);
     missing.extend(house.media.alert());
+    missing.extend(house.keyring.lost().map(str::to_owned));
     let left_out = left_out(house).into_iter();
     missing.extend(
         left_out.map(|(id, destination, why)| format!("channel {id}, destination {destination}: {why}")),

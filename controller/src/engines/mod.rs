@@ -28,6 +28,8 @@ pub struct House {
     pub config: Arc<Config>,
     /// What is wanted.
     pub wishes: Arc<Wishes>,
+    /// Files that were broken when the controller started, in words.
+    pub broken: Vec<String>,
     /// Seals and opens stream keys.
     pub keyring: Arc<Keyring>,
     /// What there is to play.

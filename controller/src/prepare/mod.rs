@@ -14,7 +14,6 @@ use crate::media::Media;
 use crate::supervisor::Handle as Supervisor;
 use crate::supervisor::brief::Briefing;
 use crate::wishes::Wishes;
-use anyhow::Context;
 use job::Outcome;
 use list::{Entry, List, Next, Wanted};
 use state::atomic;
@@ -56,19 +55,16 @@ pub struct Preparer {
     media: Media,
 }
 
-/// Loads the list.
-///
-/// # Errors
-/// It is there and cannot be read.
+/// Loads the list. What was wrong with it is told in words.
 pub fn open(
     config: Arc<Config>,
     wishes: Arc<Wishes>,
     briefing: Arc<Briefing>,
     supervisor: Supervisor,
     media: Media,
-) -> anyhow::Result<(Preparer, Handle)> {
+) -> (Preparer, Handle, Option<String>) {
     let file = config.state_dir.join("prepare.json");
-    let list = load(&file)?;
+    let (list, broken) = load(&file);
     let shared = Shared {
         file,
         list: Mutex::new(list),
@@ -78,26 +74,25 @@ pub fn open(
         leaving: AtomicBool::new(false),
     };
     let handle = Handle { shared: Arc::new(shared) };
-    Ok((Preparer { handle: handle.clone(), config, wishes, briefing, supervisor, media }, handle))
+    (Preparer { handle: handle.clone(), config, wishes, briefing, supervisor, media }, handle, broken)
 }
 
 /// A list that cannot be understood is put aside: nothing but the list is lost, and channels do not wait for it.
-fn load(file: &Path) -> anyhow::Result<List> {
-    let text = match std::fs::read(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(List::default()),
-        Err(error) => return Err(error).with_context(|| file.display().to_string()),
+fn load(file: &Path) -> (List, Option<String>) {
+    let why = match std::fs::read(file) {
+        Ok(text) => match serde_json::from_slice::<List>(&text) {
+            Ok(list) => return (list.resumed(), None),
+            Err(why) => why.to_string(),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (List::default(), None),
+        Err(error) => error.to_string(),
     };
-    match serde_json::from_slice::<List>(&text) {
-        Ok(list) => Ok(list.resumed()),
-        Err(why) => {
-            let aside = file.with_extension(format!("json.broken-{}", state::now().as_millisecond()));
-            std::fs::rename(file, &aside).with_context(|| file.display().to_string())?;
-            tracing::error!(file = %file.display(), aside = %aside.display(), %why,
-                "the list of what is to be prepared was broken and was put aside");
-            Ok(List::default())
-        }
-    }
+    let aside = atomic::aside_of(file, state::now());
+    let what = match std::fs::rename(file, &aside) {
+        Ok(()) => format!("it was put aside as {}", aside.display()),
+        Err(error) => format!("it cannot be put aside ({error})"),
+    };
+    (List::default(), Some(format!("{}: {why}; {what}, and a new list begins", file.display())))
 }
 
 impl Handle {
@@ -266,10 +261,12 @@ mod tests {
     fn a_list_that_was_broken_is_put_aside_and_another_begins() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("prepare.json");
-        assert_eq!(load(&file).unwrap(), List::default());
+        assert_eq!(load(&file), (List::default(), None));
         for broken in [&b""[..], b"{\"version\": 1, \"ent", &[0xff, 0]] {
             std::fs::write(&file, broken).unwrap();
-            assert_eq!(load(&file).unwrap(), List::default());
+            let (list, broken) = load(&file);
+            assert_eq!(list, List::default());
+            assert!(broken.unwrap().contains("put aside as"));
             assert!(!file.exists());
         }
         let mut kept = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());

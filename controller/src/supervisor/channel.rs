@@ -214,7 +214,7 @@ impl Channel {
         let delay = policy.delay(failures, backoff::jitter());
         self.life = delay.map_or(Life::GaveUp, |delay| Life::Waiting { due: now.mono + delay });
         self.state.gave_up = delay.is_none();
-        self.state.next_retry_at = delay.and_then(|delay| now.wall.checked_add(delay).ok());
+        self.state.next_retry_at = delay.and_then(|delay| state::after(now.wall, delay));
         self.happen(happening, now);
         failures
     }

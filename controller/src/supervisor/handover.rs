@@ -181,11 +181,17 @@ impl Supervisor {
         let wanted = self.wanted(id);
         let Some(channel) = self.channels.get(id) else { return };
         match next_step(wanted, channel, free, now.mono) {
+            // A new worker could not send where the old one does.
+            Some(Step::Prepare(_)) if self.lacks_keys(id) => {}
             Some(Step::Prepare(cursor)) => self.start_successor(id, cursor, now).await,
             Some(Step::Announce) => self.announce(id),
             Some(Step::Dismiss(why)) => self.dismiss_successor(id, why),
             None => {}
         }
+    }
+
+    fn lacks_keys(&self, id: &ChannelId) -> bool {
+        self.wishes.get(id).is_some_and(|wish| !self.briefing.keyring.closed(&wish).is_empty())
     }
 
     async fn start_successor(&mut self, id: &ChannelId, cursor: Cursor, now: Now) {

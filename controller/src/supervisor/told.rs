@@ -7,7 +7,7 @@ use super::Supervisor;
 use super::seen::{Life, Stage};
 use super::socket::Line;
 use ring::digest::{SHA256, digest};
-use state::ids::ChannelId;
+use state::ids::{ChannelId, DestinationId};
 use state::wire::{DestinationSpec, ToWorker};
 
 /// What was said over which line.
@@ -21,8 +21,8 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    pub(super) fn of(line: &Line, changes: u64, list: &[DestinationSpec]) -> Self {
-        let text = serde_json::to_vec(list).unwrap_or_default();
+    pub(super) fn of(line: &Line, changes: u64, list: &[DestinationSpec], keep: &[DestinationId]) -> Self {
+        let text = serde_json::to_vec(&(list, keep)).unwrap_or_default();
         Self { line: line.id, changes, digest: digest(&SHA256, &text).as_ref().to_vec() }
     }
 }
@@ -49,10 +49,11 @@ impl Supervisor {
         let taken = self.taken_from(&wish);
         let mut list = self.briefing.destinations(&wish);
         list.retain(|destination| !taken.contains(&destination.id));
-        let told = Told::of(&line, changes, &list);
+        let keep = self.briefing.keyring.closed(&wish);
+        let told = Told::of(&line, changes, &list, &keep);
         let news = before.is_none_or(|before| before.digest != told.digest);
         let count = list.len();
-        if news && !line.try_send(ToWorker::Destinations { list }) {
+        if news && !line.try_send(ToWorker::Destinations { list, keep }) {
             return;
         }
         if news {

@@ -70,7 +70,7 @@ impl Supervisor {
         tokio::spawn(async move {
             let mut spec = briefing.spec(&wish, facts).await;
             spec.destinations.retain(|destination| !taken.contains(&destination.id));
-            let told = Told::of(&line, changes, &spec.destinations);
+            let told = Told::of(&line, changes, &spec.destinations, &[]);
             line.send(ToWorker::Spec(Box::new(spec))).await;
             let _ = events.send(Event::Briefed { channel, run, told }).await;
         });

@@ -10,10 +10,11 @@ use state::phase::Wish;
 use state::seal::{MasterKey, SealError};
 use state::secret::Secret;
 use state::wire::DestinationSpec;
+use std::sync::Arc;
 
 /// Turns what is saved into what a worker can use.
 pub struct Keyring {
-    master: MasterKey,
+    master: Arc<MasterKey>,
     compare: hmac::Key,
     implied: Option<Implied>,
 }
@@ -38,15 +39,38 @@ pub struct Fingerprint(Vec<u8>);
 
 impl Keyring {
     /// A keyring for this process.
-    pub fn new(master: MasterKey, config: &Config) -> Self {
+    pub fn new(master: Arc<MasterKey>, config: &Config) -> Self {
         let mut random = [0u8; 32];
         fill_random(&mut random);
         let implied = config.youtube_key.clone().map(|key| Implied { url: config.youtube_url.clone(), key });
         Self { master, compare: hmac::Key::new(hmac::HMAC_SHA256, &random), implied }
     }
 
+    /// What someone must do when the master key was lost; `None` when all is well.
+    pub fn lost(&self) -> Option<&'static str> {
+        self.master.is_lost().then_some(
+            "the master key is lost or broken, so that no stream key can be opened: put master.key back and restart \
+             the controller, or enter the stream keys again, with which a new master key is made",
+        )
+    }
+
+    /// Enabled destinations whose key cannot be opened.
+    pub fn closed(&self, config: &StreamConfig) -> Vec<DestinationId> {
+        let enabled = self.of(config).into_iter().filter(|wanted| wanted.shown.enabled);
+        let closed = enabled.filter(|wanted| self.spec(&config.id, wanted).is_err());
+        closed.map(|wanted| wanted.shown.id).collect()
+    }
+
     /// Seals a key for its place.
-    pub fn seal(&self, channel: &ChannelId, destination: &DestinationId, key: &Secret) -> String {
+    ///
+    /// # Errors
+    /// Those of [`MasterKey::seal`].
+    pub fn seal(
+        &self,
+        channel: &ChannelId,
+        destination: &DestinationId,
+        key: &Secret,
+    ) -> Result<String, SealError> {
         self.master.seal(key, &context(channel, destination))
     }
 
@@ -62,7 +86,15 @@ impl Keyring {
     }
 
     /// Seals the address that hands out a destination's keys.
-    pub fn seal_key_url(&self, channel: &ChannelId, destination: &DestinationId, url: &Secret) -> String {
+    ///
+    /// # Errors
+    /// Those of [`MasterKey::seal`].
+    pub fn seal_key_url(
+        &self,
+        channel: &ChannelId,
+        destination: &DestinationId,
+        url: &Secret,
+    ) -> Result<String, SealError> {
         self.master.seal(url, &key_url_context(channel, destination))
     }
 
@@ -175,8 +207,16 @@ fn ingest(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (authority, app) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = [":1935", ":443", ":80"].iter().find_map(|port| authority.strip_suffix(port));
-    format!("{}/{}", host.unwrap_or(authority).to_ascii_lowercase(), app.trim_matches('/'))
+    // What follows the last colon of a bare IPv6 address is no port.
+    let port = authority.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    let (host, port) = match port.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
+        Some((host, 1935 | 443 | 80)) => (host, String::new()),
+        Some((host, port)) => (host, format!(":{port}")),
+        None => (authority, String::new()),
+    };
+    // The dot of the root.
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    format!("{host}{port}/{}", app.trim_matches('/'))
 }
 
 /// Why `key` cannot be a stream key, in words that do not show it; `None` when it can.
@@ -196,21 +236,24 @@ mod tests {
         let master = MasterKey::from_hex(&Secret::new("5".repeat(64))).unwrap();
         let compare = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
         let implied = implied.map(|(url, key)| Implied { url: url.to_owned(), key: Secret::new(key) });
-        Keyring { master, compare, implied }
+        Keyring { master: Arc::new(master), compare, implied }
     }
 
     fn saved(ring: &Keyring, id: &str, url: &str, key: &str) -> Destination {
         let id: DestinationId = id.parse().unwrap();
-        let sealed_key = Some(ring.seal(&ChannelId::main(), &id, &Secret::new(key)));
+        let sealed_key = Some(ring.seal(&ChannelId::main(), &id, &Secret::new(key)).unwrap());
         Destination { sealed_key, platform: Platform::Custom, ..youtube(id, url.to_owned()) }
     }
 
     #[test]
     fn the_same_ingest_is_recognised_however_it_is_written() {
-        for same in ["rtmp://Host/app", "rtmps://host:443/app/", "rtmp://host:1935/app?x=1"] {
+        for same in
+            ["rtmp://Host/app", "rtmps://host:443/app/", "rtmp://host.:01935/app?x=1", "rtmp://HOST./app"]
+        {
             assert_eq!(ingest(same), "host/app", "{same}");
         }
         assert_ne!(ingest("rtmp://host:19350/app"), ingest("rtmp://host/app"));
+        assert_eq!(ingest("rtmp://[2001:DB8::1]:1935/app"), "[2001:db8::1]/app");
     }
 
     #[test]
@@ -241,7 +284,7 @@ mod tests {
         let channel = |id: &str, wish| {
             let id: ChannelId = id.parse().unwrap();
             let name: DestinationId = "d".parse().unwrap();
-            let sealed_key = Some(ring.seal(&id, &name, &Secret::new("s3cret")));
+            let sealed_key = Some(ring.seal(&id, &name, &Secret::new("s3cret")).unwrap());
             let destination = Destination { sealed_key, ..youtube(name, "rtmp://h/app".to_owned()) };
             StreamConfig { wish, destinations: vec![destination], ..StreamConfig::new(id) }
         };
@@ -250,7 +293,7 @@ mod tests {
         assert_eq!((taken(0), taken(1), taken(2)), (0, 0, 1));
         let mut twice = all[1].clone();
         let second: DestinationId = "e".parse().unwrap();
-        let sealed_key = Some(ring.seal(&twice.id, &second, &Secret::new("s3cret")));
+        let sealed_key = Some(ring.seal(&twice.id, &second, &Secret::new("s3cret")).unwrap());
         twice
             .destinations
             .push(Destination { sealed_key, ..youtube(second.clone(), "rtmps://h/app".to_owned()) });

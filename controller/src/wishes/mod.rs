@@ -63,6 +63,13 @@ impl Wishes {
         &self.alerts
     }
 
+    /// Whether a key of any channel is sealed.
+    pub fn hold_secrets(&self) -> bool {
+        let known = self.known();
+        let mut all = known.values().flat_map(|config| &config.destinations);
+        all.any(|destination| destination.sealed_key.is_some() || destination.sealed_key_url.is_some())
+    }
+
     /// A channel's wish.
     pub fn get(&self, channel: &ChannelId) -> Option<StreamConfig> {
         self.known().get(channel).cloned()

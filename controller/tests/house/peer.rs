@@ -126,8 +126,10 @@ fn listen(lines: impl Iterator<Item = std::io::Result<String>>, deaf: bool) -> i
                 let text = json!({"generation": generation, "keys": keys}).to_string();
                 std::fs::write("worker-got-items", text).unwrap();
             }
-            ToWorker::Destinations { list } => {
+            ToWorker::Destinations { list, keep } => {
                 let file = std::fs::OpenOptions::new().create(true).append(true).open(TOLD_DESTINATIONS);
+                let kept = keep.iter().map(|id| json!({"id": id, "kept": true}));
+                let list: Vec<_> = list.iter().map(|spec| json!(spec)).chain(kept).collect();
                 let line = serde_json::to_string(&list).unwrap() + "\n";
                 file.unwrap().write_all(line.as_bytes()).unwrap();
             }

@@ -68,6 +68,9 @@ pub enum ToWorker {
     Destinations {
         /// The whole list.
         list: Vec<DestinationSpec>,
+        /// Others that stay as they are, if the worker has them: their keys cannot be opened at present.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        keep: Vec<DestinationId>,
     },
     /// The fallback goes on the air and stays there, or gives way to the programme again.
     Slate {

@@ -34,7 +34,7 @@ pub(super) struct Reason {
 
 impl OnItem {
     pub(super) fn new(opened: Opened) -> Self {
-        let Opened { item, feed, info, recipe, from_ms, source } = opened;
+        let Opened { item, feed, info, recipe, from_ms, source, .. } = opened;
         Self { item, feed: Arc::new(feed), info, recipe, from_ms, source }
     }
 

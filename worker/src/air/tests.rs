@@ -63,7 +63,7 @@ fn item(key: &str) -> ItemSpec {
 fn opened(key: &str, feed: Feed) -> Opened {
     let info = MediaInfo { duration_ms: None, video: None, audio: None, indexed: true };
     let recipe = Recipe { video: Making::Copy, audio: Making::Silent, reason: String::new() };
-    Opened { item: item(key), feed, info, recipe, from_ms: 0, source: "file" }
+    Opened { item: item(key), feed, info, recipe, from_ms: 0, source: "file", prepared: false }
 }
 
 fn slate() -> Slate {
@@ -103,7 +103,7 @@ impl Scene {
             admission,
             aside: false,
         };
-        let found = Found { profile: Profile::default(), known: HashMap::new() };
+        let found = Found { profile: Profile::default(), provisional: false, known: HashMap::new() };
         let playlist = Playlist::new(vec![item("a"), item("b")], 0, true, None);
         let programme = Programme::new(playlist, opener, found, 0, mpsc::channel(1).0);
         let mut fallback = Fallback::new(None, Instant::now());

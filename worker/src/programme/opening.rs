@@ -1,5 +1,6 @@
 //! Opening one item, off the loop: what was prepared, else the original; and what a failure means for the next try.
 
+use super::search;
 use crate::circuit::Failure;
 use crate::source::object::Reach;
 use crate::source::open::{Opened, Opener};
@@ -28,6 +29,8 @@ pub struct NotOpened {
 pub(super) struct Opening {
     pub(super) opener: Opener,
     pub(super) profile: Profile,
+    /// The file has a word in the profile.
+    pub(super) provisional: bool,
     pub(super) item: ItemSpec,
     /// What its file is, where that is known.
     pub(super) info: Option<MediaInfo>,
@@ -46,7 +49,7 @@ impl Opening {
     }
 
     async fn open(self) -> Result<Opened, NotOpened> {
-        let Self { opener, profile, item, info, conform, from_ms, witness } = self;
+        let Self { opener, profile, provisional, item, info, conform, from_ms, witness } = self;
         let misses = || opener.objects.as_ref().map_or(0, |objects| objects.misses());
         let before = misses();
         if let Some(opened) = opener.open_prepared(&item, &profile, from_ms).await {
@@ -57,7 +60,10 @@ impl Opening {
             None => opener.probe(&item).await,
         };
         let opened = match info {
-            Ok(info) => opener.open(item.clone(), info, &profile, from_ms, conform).await,
+            Ok(info) => {
+                let profile = if provisional { search::settled(&profile, &info) } else { profile };
+                opener.open(item.clone(), info, &profile, from_ms, conform).await
+            }
             Err(why) => Err(why),
         };
         match opened {

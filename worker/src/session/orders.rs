@@ -3,6 +3,7 @@
 use super::{Session, Stage};
 use crate::takeover::Turn;
 use state::destination::Boundary;
+use state::ids::DestinationId;
 use state::wire::{DestinationSpec, ToWorker};
 use tokio::time::Instant;
 
@@ -14,7 +15,8 @@ impl Session {
             (ToWorker::Items { generation, items }, Stage::Playing { programme, .. }) => {
                 programme.offer(generation, items);
             }
-            (ToWorker::Destinations { list }, stage) => {
+            (ToWorker::Destinations { mut list, keep }, stage) => {
+                list.extend(kept(&self.spec.destinations, &keep, &list));
                 if let Stage::Playing { programme, .. } = stage {
                     programme.keep_uniform(wants_uniform(&list));
                 }
@@ -49,6 +51,13 @@ impl Session {
     }
 }
 
+/// Destinations whose keys the controller cannot open at present: what is known of them here is good.
+fn kept(known: &[DestinationSpec], keep: &[DestinationId], list: &[DestinationSpec]) -> Vec<DestinationSpec> {
+    let wanted =
+        |spec: &&DestinationSpec| keep.contains(&spec.id) && !list.iter().any(|new| new.id == spec.id);
+    known.iter().filter(wanted).cloned().collect()
+}
+
 /// An order's name, without what it says.
 fn kind_of(order: &ToWorker) -> &'static str {
     match order {
@@ -67,4 +76,22 @@ fn kind_of(order: &ToWorker) -> &'static str {
 /// Whether some destination may see only one set of parameters.
 pub(super) fn wants_uniform(destinations: &[DestinationSpec]) -> bool {
     destinations.iter().any(|destination| destination.boundary == Boundary::Uniform)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use state::destination::Platform;
+    use state::secret::Secret;
+
+    #[test]
+    fn a_destination_whose_key_cannot_be_opened_stays_as_it_is_and_others_go() {
+        let spec = |id: &str, key: &str| {
+            let url = "rtmp://127.0.0.1/live".to_owned();
+            DestinationSpec::new(id.parse().unwrap(), id.to_owned(), Platform::Custom, url, Secret::new(key))
+        };
+        let known = [spec("closed", "old"), spec("gone", "old"), spec("anew", "old")];
+        let keep = ["closed", "anew", "unknown"].map(|id| id.parse().unwrap());
+        assert_eq!(kept(&known, &keep, &[spec("anew", "new")]), [spec("closed", "old")]);
+    }
 }

@@ -44,6 +44,8 @@ pub struct Opened {
     pub from_ms: u64,
     /// Where its bytes come from: `file`, `cache` or `bucket`.
     pub source: &'static str,
+    /// It is what was made of the file ahead of time.
+    pub prepared: bool,
 }
 
 /// Times of an item are exact to this, ms.
@@ -124,7 +126,7 @@ impl Opener {
         loop {
             let (feed, source) = self.start(&item, &info, &recipe, profile, from_ms).await?;
             match ready(&feed, &recipe, from_ms, self.patience()).await {
-                Ok(()) => return Ok(Opened { item, feed, info, recipe, from_ms, source }),
+                Ok(()) => return Ok(Opened { item, feed, info, recipe, from_ms, source, prepared: false }),
                 // Each turn copies one track less.
                 Err(NotReady::Unfit(track, why)) if recipe.copies(track) => {
                     recipe = recipe.without_copy(track, why);

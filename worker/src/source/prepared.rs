@@ -27,6 +27,7 @@ impl Opener {
         match opened {
             Ok(mut opened) => {
                 opened.item = item.clone();
+                opened.prepared = true;
                 opened.recipe.reason = format!("prepared: {}", certificate.reason);
                 Some(opened)
             }

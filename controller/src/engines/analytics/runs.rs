@@ -41,7 +41,7 @@ struct Shown {
 /// The newest runs that began before the run named `before`.
 ///
 /// # Errors
-/// 404 unknown channel; 400 a limit out of 1 to 1,000.
+/// 404 unknown channel; 400 a limit out of 1 to 1,000, or a `before` that is no id.
 pub async fn runs(
     house: &House,
     channel: &ChannelId,
@@ -53,8 +53,11 @@ pub async fn runs(
     if !(1..=Runs::MOST).contains(&limit) {
         return Err(Problem::new(400, "the query cannot be used: limit must be 1 to 1000"));
     }
+    let wrong = || Problem::new(400, "the query cannot be used: before must be the id of a run");
+    let before = before.map(|before| Ulid::parse(&before).ok_or_else(wrong)).transpose()?;
     let folder = house.config.channel_dir(channel);
-    let found = crate::off_thread(move || runs::list(&folder, limit + 1, before.as_deref())).await;
+    let found =
+        crate::off_thread(move || runs::list(&folder, limit + 1, before.as_ref().map(Ulid::as_str))).await;
     let mut found = found.map_err(|error| Problem::internal(&error))?;
     let more = found.len() > limit;
     found.truncate(limit);

@@ -60,7 +60,7 @@ pub fn read(value: Value, pointer: &str, whole: bool, problems: &mut Vec<FieldPr
     }
     let said = Said {
         id: fields.get("id", "a name of a-z, 0-9, '-' and '_'"),
-        name: fields.get("name", "text"),
+        name: fields.name(),
         platform: fields.get("platform", "youtube, facebook, twitch or custom"),
         url: fields.get("url", "text"),
         key,
@@ -75,13 +75,21 @@ pub fn read(value: Value, pointer: &str, whole: bool, problems: &mut Vec<FieldPr
     let has_default = said.platform == Some(Platform::Youtube) || said.linked_to.is_some();
     match &said.url {
         None if whole && !has_default => fields.problem("url", "is needed: rtmps://host[:port]/app"),
-        Some(url) => ingest_url_problem(url).into_iter().for_each(|words| fields.problem("url", words)),
+        Some(url) => url_problem(url).into_iter().for_each(|words| fields.problem("url", words)),
         None => {}
     }
-    let backup = said.backup_url.iter().flatten().find_map(|url| ingest_url_problem(url));
+    let backup = said.backup_url.iter().flatten().find_map(|url| url_problem(url));
     backup.into_iter().for_each(|words| fields.problem("backup_url", words));
     fields.finish();
     Some(said)
+}
+
+/// Names of hosts that are not written in ASCII are not resolved here.
+fn url_problem(url: &str) -> Option<String> {
+    let host = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
+    let foreign = host.filter(|host| !host.is_ascii());
+    let words = |_| "must name its host in ASCII, as resolvers want it: xn--… for other letters".to_owned();
+    ingest_url_problem(url).or(foreign.map(words))
 }
 
 impl Said {
@@ -188,7 +196,14 @@ impl Said {
             new.keyed_at = Some(place.now);
         }
         if let Some(url) = self.key_url {
-            new.sealed_key_url = url.map(|url| place.keyring.seal_key_url(place.channel, &new.id, &url));
+            let seal = |url| place.keyring.seal_key_url(place.channel, &new.id, &url);
+            match url.map(seal).transpose() {
+                Ok(sealed) => new.sealed_key_url = sealed,
+                Err(error) => {
+                    let pointer = format!("{}/key_url", place.pointer);
+                    problems.push(FieldProblem::at(pointer, format!("cannot be kept: {error}")));
+                }
+            }
         }
         let asked = Asked { key: self.key.as_ref(), enabled: self.enabled, old, others };
         match keys::sealed_for(&new, &asked, place) {

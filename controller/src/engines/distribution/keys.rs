@@ -31,7 +31,7 @@ pub(super) fn sealed_for(new: &Destination, asked: &Asked<'_>, place: &Place<'_>
 fn its_own(new: &Destination, asked: &Asked<'_>, place: &Place<'_>) -> Result<String, Wrong> {
     let saved = asked.old.and_then(|old| old.sealed_key.as_ref().map(|sealed| (old, sealed)));
     match (asked.key, saved) {
-        (Some(Some(key)), _) => Ok(place.keyring.seal(place.channel, &new.id, key)),
+        (Some(Some(key)), _) => seal(new, key, place),
         (None, Some((old, sealed))) if goes_nowhere_new(old, new) => Ok(sealed.clone()),
         (None, Some(_)) => {
             Err(needed("the address is new, and a key goes nowhere but to the address that it was given for"))
@@ -63,7 +63,12 @@ fn of_the_first(
         None if known || platforms_own => {}
         None => return Err(needed("the key of the first ingest, because this address did not have it yet")),
     }
-    Ok(place.keyring.seal(place.channel, &new.id, &key))
+    seal(new, &key, place)
+}
+
+fn seal(new: &Destination, key: &Secret, place: &Place<'_>) -> Result<String, Wrong> {
+    let sealed = place.keyring.seal(place.channel, &new.id, key);
+    sealed.map_err(|error| ("stream_key", format!("cannot be kept: {error}")))
 }
 
 fn goes_nowhere_new(old: &Destination, new: &Destination) -> bool {

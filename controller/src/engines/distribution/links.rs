@@ -41,7 +41,10 @@ pub(crate) fn follow(wish: &mut StreamConfig, keyring: &Keyring) {
         let same =
             second.sealed_key.is_some() && keyring.key_of(&wish.id, second).is_ok_and(|own| own == key);
         if !same {
-            second.sealed_key = Some(keyring.seal(&wish.id, &second.id, &key));
+            // One whose key has just been opened has its master key, so that nothing is in the way.
+            if let Ok(sealed) = keyring.seal(&wish.id, &second.id, &key) {
+                second.sealed_key = Some(sealed);
+            }
         }
     }
 }

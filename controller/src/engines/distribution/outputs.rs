@@ -5,6 +5,7 @@ use crate::engines::House;
 use crate::error::Problem;
 use crate::wishes::destinations::{Fingerprint, Keyring};
 use state::channel::{FieldProblem, StreamConfig};
+use state::destination::Destination;
 use state::ids::{ChannelId, DestinationId};
 use state::phase::Wish;
 
@@ -20,7 +21,9 @@ pub fn check(house: &House, wish: &StreamConfig) -> Result<(), Problem> {
                      set YOUTUBE_STREAM_KEY, or switch hls.enabled on";
         return Err(Problem::invalid(vec![FieldProblem::at("/destinations", words)]));
     }
-    let closed = enabled.iter().filter_map(|(i, wanted)| {
+    let saved = house.wishes.get(&wish.id).filter(|saved| saved.wish == Wish::On);
+    let closed = enabled.iter().filter(|(_, wanted)| !goes_on(saved.as_ref(), &wanted.shown));
+    let closed = closed.filter_map(|(i, wanted)| {
         let error = house.keyring.spec(&wish.id, wanted).err()?;
         Some(FieldProblem::at(format!("/destinations/{i}/stream_key"), error.to_string()))
     });
@@ -30,6 +33,13 @@ pub fn check(house: &House, wish: &StreamConfig) -> Result<(), Problem> {
     }
     not_twice(&house.keyring, wish)?;
     not_taken(&house.keyring, wish, &house.wishes.all())
+}
+
+/// Whether a destination of a channel on the air has the sealed key that it had. Where that cannot be opened its worker
+/// sends there all the same, and no other change has to wait for it.
+fn goes_on(saved: Option<&StreamConfig>, shown: &Destination) -> bool {
+    let mut before = saved.into_iter().flat_map(|saved| &saved.destinations);
+    before.any(|old| old.id == shown.id && old.enabled && old.sealed_key == shown.sealed_key)
 }
 
 /// Two senders on one stream key throw each other off, over and over.

@@ -64,7 +64,7 @@ fn read_all(body: Value, problems: &mut Vec<FieldProblem>) -> Option<(ChannelId,
     let mut fields = Fields::of(body, "", problems)?;
     let channel = fields.get("channel", CHANNEL_FORM);
     let mut changes = Changes {
-        name: fields.get("name", "text"),
+        name: fields.name(),
         media: fields.nullable("media", "a list of keys"),
         looped: fields.get("loop", "true or false"),
         fallback_video: read_fallback(&mut fields),

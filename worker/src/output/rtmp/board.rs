@@ -177,8 +177,7 @@ impl Board {
         let (code, words) = (failure.code.clone(), failure.words.clone());
         seen.attempt = attempt;
         seen.last_error = Some(DestinationError { code, words, at: now });
-        seen.next_retry_at =
-            jiff::SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
+        seen.next_retry_at = state::after(now, wait);
         drop(seen);
         self.set(DestinationState::Waiting);
     }
