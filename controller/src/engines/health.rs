@@ -38,9 +38,18 @@ pub struct Channels {
     pub on: usize,
 }
 
-/// Remembers the last look at the media folder.
+/// A destination that is not sent to, and why.
+type LeftOut = (ChannelId, DestinationId, String);
+
+/// So many changes of so many channels.
+type AsOf = (u64, usize);
+
+/// Remembers what takes long to find out: the last look at the media folder, and which destinations are left out.
 #[derive(Default)]
-pub struct Checkup(Mutex<Option<(Instant, Option<String>)>>);
+pub struct Checkup {
+    media: Mutex<Option<(Instant, Option<String>)>>,
+    left_out: Mutex<Option<(AsOf, Vec<LeftOut>)>>,
+}
 
 /// How the controller is.
 pub async fn health(house: &House) -> Health {
@@ -93,26 +102,37 @@ pub fn programs(house: &House) -> Vec<String> {
 }
 
 /// Destinations that are not sent to, and why: their key cannot be opened, or another one has it.
-pub fn left_out(house: &House) -> Vec<(ChannelId, DestinationId, String)> {
+pub fn left_out(house: &House) -> Vec<LeftOut> {
+    let mut known = house.checkup.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+    let as_of = (house.wishes.changes(), house.wishes.count());
+    match &*known {
+        Some((at, left_out)) if *at == as_of => left_out.clone(),
+        _ => known.insert((as_of, find_left_out(house))).1.clone(),
+    }
+}
+
+/// Every key is opened for this, and each channel's are compared with those of the others.
+fn find_left_out(house: &House) -> Vec<LeftOut> {
     let mut left_out = Vec::new();
-    for wish in house.wishes.all() {
-        let enabled = house.keyring.of(&wish).into_iter().filter(|wanted| wanted.shown.enabled);
+    let all = house.wishes.all();
+    for wish in &all {
+        let enabled = house.keyring.of(wish).into_iter().filter(|wanted| wanted.shown.enabled);
         let closed = enabled.filter_map(|wanted| {
             let error = house.keyring.spec(&wish.id, &wanted).err()?;
             Some((wish.id.clone(), wanted.shown.id, error.to_string()))
         });
         left_out.extend(closed);
-        left_out.extend(shared(house, &wish));
+        left_out.extend(shared(house, wish, &all));
     }
     left_out
 }
 
 /// Destinations that are left out because another wanted channel sends to the same place with the same key.
-fn shared(house: &House, wish: &StreamConfig) -> Vec<(ChannelId, DestinationId, String)> {
+fn shared(house: &House, wish: &StreamConfig, all: &[StreamConfig]) -> Vec<LeftOut> {
     if wish.wish == Wish::Off {
         return Vec::new();
     }
-    let taken = house.keyring.taken(wish, &house.wishes.all()).into_iter();
+    let taken = house.keyring.taken(wish, all).into_iter();
     taken.map(|(id, by)| (wish.id.clone(), id, format!("left out, channel {by} uses the same key"))).collect()
 }
 
@@ -133,13 +153,14 @@ pub fn notices(house: &House) -> Vec<String> {
 
 /// Why the media cannot be listed, or that there are none, as of a moment ago.
 pub async fn media_problem(house: &House) -> Option<String> {
-    let known = |checkup: &Checkup| checkup.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let known = |checkup: &Checkup| checkup.media.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((at, problem)) = known(&house.checkup)
         && at.elapsed() < LOOK_EVERY
     {
         return problem;
     }
     let problem = house.library.problem().await;
-    *house.checkup.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), problem.clone()));
+    *house.checkup.media.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some((Instant::now(), problem.clone()));
     problem
 }

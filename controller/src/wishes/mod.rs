@@ -80,6 +80,11 @@ impl Wishes {
         self.known().values().map(|config| config.revision).sum()
     }
 
+    /// How many channels there are.
+    pub fn count(&self) -> usize {
+        self.known().len()
+    }
+
     /// Whether there is such a channel.
     pub fn is_known(&self, channel: &ChannelId) -> bool {
         self.known().contains_key(channel)

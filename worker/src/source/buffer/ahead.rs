@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// Read ahead of a file that is read in order, ms, and this many pictures: more than the splice looks ahead. A disk
 /// that is slow for longer is not noticed either, because the kernel has been told what comes.
-const LEAST_MS: i64 = 1_000;
+const LEAST_MS: i64 = 600;
 const LEAST_PICTURES: usize = 10;
 /// A track that has nothing over this much of the other one has a hole there, ms: FFmpeg writes both in order of time,
 /// but not exactly.

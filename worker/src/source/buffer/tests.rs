@@ -133,7 +133,7 @@ fn of_a_file_no_more_is_read_ahead_than_the_splice_needs() {
         });
         read.count() as i64 * 40
     };
-    assert_eq!(enough(&mut buffer, 0), 1_400, "a second and ten pictures");
+    assert_eq!(enough(&mut buffer, 0), 1_000, "0.6 s and ten pictures");
     assert_eq!(buffer.left_ms(), Some(60_000));
     buffer.video.drain(..30);
     assert_eq!(buffer.left_ms(), Some(58_800));
