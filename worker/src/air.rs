@@ -43,6 +43,8 @@ enum On {
 struct Standing {
     /// An item that may come back, and where it stood, ms of the item.
     paused: Option<(OnItem, u64)>,
+    /// When that was, ms of the channel.
+    paused_ms: i64,
     /// Since when the paused item has given nothing, ms of the channel.
     since_ms: i64,
     /// When the bucket was out of reach last, ms of the channel.
@@ -187,8 +189,8 @@ impl Air {
         if let Some(feed) = self.group.on_air() {
             feed.taken();
         }
-        if let On::Fallback(Standing { paused: Some((item, _)), .. }) = &self.on {
-            item.feed.taken();
+        if let On::Fallback(Standing { paused: Some((item, _)), paused_ms, .. }) = &self.on {
+            item.keep_ready(until - paused_ms);
         }
         moment
     }
@@ -289,7 +291,7 @@ impl Air {
         let at = self.show(&feed);
         let key = self.fallback.key_of(&feed).map(str::to_owned);
         self.happened.push(Happened::Fallback { at, why: why.clone(), key, left });
-        self.on = On::Fallback(Standing { paused, since_ms: until, away_ms: None, why });
+        self.on = On::Fallback(Standing { paused, paused_ms: until, since_ms: until, away_ms: None, why });
         true
     }
 

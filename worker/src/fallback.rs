@@ -17,7 +17,7 @@ const ENOUGH_PICTURES: usize = 12;
 /// FFmpeg has a deadline of its own for each try; what takes longer waits for a disk.
 const SLATE_DEADLINE: Duration = Duration::from_secs(90);
 /// After it has left the air its last sounds are still sent, ms.
-const TAIL_MS: i64 = 500;
+pub const TAIL_MS: i64 = 500;
 
 /// What is to be made, off the loop.
 #[derive(Debug)]

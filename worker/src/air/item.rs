@@ -1,6 +1,7 @@
 //! An item on the air: where it stands, what it has in hand, and how it ended.
 
 use crate::circuit::Failure;
+use crate::fallback::TAIL_MS;
 use crate::source::buffer::{End, HIGH_MS, MAX_IDR_DISTANCE_MS};
 use crate::source::feed::Feed;
 use crate::source::open::Opened;
@@ -58,6 +59,18 @@ impl OnItem {
         let widest = self.feed.buffer().idr().widest_ms;
         let too_wide = self.recipe.video == Making::Copy && widest > MAX_IDR_DISTANCE_MS;
         too_wide.then(|| format!("IDR pictures are {:.1} s apart", widest as f64 / 1000.0))
+    }
+
+    /// While it is paused: what lies before the next IDR picture is left out where that is not in hand, because it goes
+    /// on there. The last sounds are still sent at first.
+    pub(super) fn keep_ready(&self, paused_for_ms: i64) {
+        let mut buffer = self.feed.buffer();
+        let stuck = buffer.end.is_none() && buffer.is_full() && buffer.after_idr_ms().is_none();
+        if paused_for_ms >= TAIL_MS && stuck {
+            buffer.wait_for_idr();
+        }
+        drop(buffer);
+        self.feed.taken();
     }
 
     pub(super) fn seen(&self, position_ms: u64) -> ItemSeen {

@@ -163,6 +163,33 @@ impl Scene {
 }
 
 #[test]
+fn a_paused_file_is_read_on_to_its_next_idr_however_little_of_it_is_in_hand() {
+    let mut scene = Scene::set(true);
+    let mut buffer = empty().in_order();
+    buffer.ends_at(Some(60_000));
+    let (feed, mut read) = (Feed::of_buffer(buffer), 0);
+    let twin = feed.twin();
+    for (held, ms) in [(false, 500), (true, 2_000), (false, 1_000)] {
+        scene.air.hold(held);
+        for _ in 0..ms / STEP {
+            while !twin.buffer().is_full() {
+                fill(&mut twin.buffer(), read..read + 1);
+                read += 1;
+            }
+            if scene.now == 0 {
+                scene.programme.put_ready(opened("a", feed.twin()));
+            }
+            scene.play(STEP);
+        }
+    }
+    assert_eq!(scene.air.playing().0, Playing::Programme);
+    let numbers = scene.numbers();
+    let left = numbers.windows(2).find(|pair| pair[1] != pair[0] + 1).unwrap();
+    assert!(left[0] < GOP / 2 && left[1] == GOP, "{numbers:?}");
+    scene.assert_unbroken();
+}
+
+#[test]
 fn a_dry_item_gives_way_at_once_and_goes_on_at_its_next_idr() {
     let mut scene = Scene::set(true);
     let feed = scene.ready("a", 60);
