@@ -63,6 +63,7 @@ fn assert_dead(front: &Front, s3: &S3, link_ttl_s: u64) -> Result<()> {
 fn a_channel_plays_from_a_bucket_and_its_secrets_are_nowhere_to_be_seen() -> Result<()> {
     let (s3, nginx) = (S3::start()?, Nginx::start()?);
     zoo::put_into(&s3.bucket(), &zoo::sample())?;
+    zoo::put_into(&s3.bucket(), &zoo::for_many_ffmpegs())?;
     let plan = Plan::new()?
         .with("STORAGE_PROVIDER", "s3")
         .with("STORAGE_BUCKET", s3::BUCKET)
@@ -85,7 +86,7 @@ fn a_channel_plays_from_a_bucket_and_its_secrets_are_nowhere_to_be_seen() -> Res
     Ok(())
 }
 
-/// Looks at every process while two more files are opened; how often one was seen that reads a link.
+/// Looks at every process while more files are opened, some of them by FFmpeg; how often one was seen that reads a link.
 fn watch(controller: &Controller) -> Result<usize> {
     let links = std::cell::Cell::new(0);
     let own = controller.pid();
@@ -102,7 +103,7 @@ fn watch(controller: &Controller) -> Result<usize> {
         look();
         is_live(s, "one")
     })?;
-    for file in ["02-b-frames.mp4", "03-audio-ends-early.mp4"] {
+    for file in ["02-b-frames.mp4", "03-audio-ends-early.mp4", "31-for-ffmpeg.mkv", "32-for-ffmpeg.mkv"] {
         controller.wait_until(&format!("{file} is on the air"), SOON, |s| {
             look();
             plays(s, file)

@@ -128,9 +128,11 @@ fn a_body_that_ends_too_early_costs_no_picture() -> Result<()> {
     scene.assert_whole(&worker)
 }
 
+/// Only FFmpeg reads Matroska, over links; requests of the worker's own reader are signed each by itself.
 #[test]
 fn a_link_that_expires_while_it_is_read_is_signed_anew() -> Result<()> {
-    let mut scene = Scene::set(20.0)?;
+    let matroska = Clip { container: &["-f", "matroska"], ..faulty(20.0).clip };
+    let mut scene = Scene::set_with(Animal::new(matroska))?;
     scene.front.tell(|r| if reads_faulty(r) { Fault::Reset { after: PIECE } } else { Fault::None });
     let mut worker = scene.play(2)?;
     worker.wait_for_end(WHOLE)?;
