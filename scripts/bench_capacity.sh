@@ -187,8 +187,8 @@ What many channels cost on one machine. Written by `scripts/bench.sh capacity`; 
 
 **Method.** One controller keeps 1, 20 and then 100 channels on the air, one worker each. Every channel loops a 30 s file,
 720p with 30 pictures a second, H.264 of 3 Mbit/s and AAC, to nginx-rtmp on the same machine, which records nothing;
-HLS is off. Measured is once every channel has its slate and has been over a boundary. In the same window as many bare loops `ffmpeg -re -stream_loop -1 -c copy` send the same file to the same
-nginx. CPU is the time on a processor of workers and their children (`schedstat`), memory is PSS (`smaps_rollup`), wake-ups
+HLS is off. It is measured once every channel has its slate and has been over a boundary. In the same window as many
+bare loops `ffmpeg -re -stream_loop -1 -c copy` send the same file to the same nginx. CPU is the time on a processor of workers and their children (`schedstat`), memory is PSS (`smaps_rollup`), wake-ups
 are voluntary context switches. Lateness is what 99 of 100 sendings did not exceed, for the worst channel; up to 16 ms of it is
 meant, because tags wait for company. The witness is one channel more, whose items last 4 to 5 s and whose output is recorded.
 
