@@ -15,7 +15,7 @@ TEXT
 }
 options -- "$@"
 
-need_packages ca-certificates curl jq openssl perl procps shellcheck fonts-dejavu-core systemd libfaketime \
+need_packages ca-certificates curl g++ jq openssl perl procps shellcheck fonts-dejavu-core systemd libfaketime \
   nginx libnginx-mod-rtmp libnginx-mod-stream chromium
 need_ffmpeg
 need_rust
@@ -27,6 +27,9 @@ step "rustfmt"
 cargo fmt --all --check
 step "clippy"
 cargo clippy --locked --workspace --all-targets -- -D warnings
+step "fuzz targets"
+# Their workspace is another one; libFuzzer is C++.
+(cd fuzz && RUSTFLAGS="--cfg fuzzing" cargo check --locked --target-dir "$root_folder/target/fuzz-check")
 step "shellcheck"
 shellcheck -x scripts/*.sh .ci/run
 step "build"

@@ -5,6 +5,20 @@ use state::storage::StorageSettings;
 use storage::Storage;
 use stream_worker::source::mp4::Parts;
 use stream_worker::source::stream::Stream;
+use tokio::runtime::{Builder, Runtime};
+
+thread_local! {
+    static PLACE: (MemoryFile, Runtime) =
+        (MemoryFile::new(), Builder::new_current_thread().enable_time().build().expect("a runtime"));
+}
+
+/// Does something with a file that holds these bytes, and with a runtime for what reads it as an object.
+pub fn in_memory(bytes: &[u8], work: impl FnOnce(&MemoryFile, &Runtime)) {
+    PLACE.with(|(file, runtime)| {
+        file.fill(bytes);
+        work(file, runtime);
+    });
+}
 
 /// Nothing of it yet.
 ///

@@ -13,7 +13,7 @@ const MOST_HELD: usize = (1 << 24) + 64 * 1024;
 fuzz_target!(|bytes: &[u8]| {
     let piece = usize::from(*bytes.last().unwrap_or(&0)) * 16 + 1;
     let tags = cut(bytes, piece);
-    let again = || tags.iter().map(|tag| RawTag { kind: tag.kind, at_ms: tag.at_ms, body: tag.body.clone() });
+    let again = || tags.iter().map(|tag| RawTag { kind: tag.kind, at_ms: tag.at_ms, body: tag.body.clone(), next_idr: tag.next_idr });
     play(again());
 });
 

@@ -3,38 +3,28 @@
 
 #![no_main]
 
-use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use stream_fuzz::memory::MemoryFile;
-use stream_fuzz::mp4::mutate;
+use stream_fuzz::mp4::mutate_either_way;
 use stream_fuzz::object;
 use stream_fuzz::play::play;
 use stream_worker::source::flv::RawTag;
-use stream_worker::source::mp4::{Ask, Reader};
-use tokio::runtime::{Builder, Runtime};
+use stream_worker::source::mp4::{Amount, Ask, Reader};
 
 /// Asked for at once, bytes.
 const PIECE: usize = 64 * 1024;
+const AMOUNT: Amount = Amount { ms: 500, bytes: PIECE };
 /// Pieces that are read at most: some bytes claim samples for hours.
 const PIECES: usize = 24;
 /// The largest sample, with what is written before it.
 const LARGEST_TAG: usize = 1 << 24;
 
-thread_local! {
-    static PLACE: (MemoryFile, Runtime) =
-        (MemoryFile::new(), Builder::new_current_thread().enable_time().build().expect("a runtime"));
-}
-
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    if seed.is_multiple_of(8) {
-        fuzzer_mutate(data, size, max_size)
-    } else {
-        mutate(data, size, max_size, seed)
-    }
+    mutate_either_way(data, size, max_size, seed)
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    PLACE.with(|(file, runtime)| {
-        file.fill(bytes);
+    object::in_memory(bytes, |file, runtime| {
         let order = [(0, Some(1)), (1, Some(0)), (0, None)];
         let begin = order
             .into_iter()
@@ -60,7 +50,7 @@ fn read_file(file: &MemoryFile, ask: Ask) -> Option<Vec<RawTag>> {
     let mut tags = Vec::new();
     for _ in 0..PIECES {
         let before = tags.len();
-        let more = reader.read(PIECE, &mut tags);
+        let more = reader.read(AMOUNT, &mut tags);
         let sum: usize = tags[before..].iter().map(|tag| tag.body.len()).sum();
         assert!(sum <= PIECE + LARGEST_TAG, "{sum} bytes at once");
         if !matches!(more, Ok(true)) {
@@ -77,7 +67,7 @@ async fn read_object(file: &MemoryFile, ask: Ask) -> Vec<RawTag> {
     let Ok(mut reader) = object::parts(file).await.open(ask).await else { return tags };
     // It stops wherever something is missing, so it takes more rounds.
     for _ in 0..8 * PIECES {
-        if !matches!(reader.read(PIECE, &mut tags).await, Ok(true)) {
+        if !matches!(reader.read(AMOUNT, &mut tags).await, Ok(true)) {
             break;
         }
     }
@@ -92,5 +82,5 @@ fn compare(of_file: &[RawTag], of_object: &[RawTag]) {
 }
 
 fn copy(tag: &RawTag) -> RawTag {
-    RawTag { kind: tag.kind, at_ms: tag.at_ms, body: tag.body.clone() }
+    RawTag { kind: tag.kind, at_ms: tag.at_ms, body: tag.body.clone(), next_idr: tag.next_idr }
 }

@@ -2,30 +2,18 @@
 
 #![no_main]
 
-use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use stream_fuzz::memory::MemoryFile;
-use stream_fuzz::mp4::mutate;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use stream_fuzz::mp4::mutate_either_way;
 use stream_fuzz::object;
 use stream_worker::source::mp4::{Ask, Reader, look};
 use stream_worker::source::recipe::{decide, profile_of};
-use tokio::runtime::{Builder, Runtime};
-
-thread_local! {
-    static PLACE: (MemoryFile, Runtime) =
-        (MemoryFile::new(), Builder::new_current_thread().enable_time().build().expect("a runtime"));
-}
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    if seed.is_multiple_of(8) {
-        fuzzer_mutate(data, size, max_size)
-    } else {
-        mutate(data, size, max_size, seed)
-    }
+    mutate_either_way(data, size, max_size, seed)
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    PLACE.with(|(file, runtime)| {
-        file.fill(bytes);
+    object::in_memory(bytes, |file, runtime| {
         let Ok(info) = look(&file.path()) else { return };
         let of_object = runtime.block_on(async { object::parts(file).await.look().await });
         assert!(of_object.as_ref().is_ok_and(|(of_object, _)| *of_object == info), "{info:?}");

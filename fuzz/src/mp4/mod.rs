@@ -9,6 +9,15 @@ mod tree;
 use chance::Chance;
 use tree::Tree;
 
+/// One time in eight as libFuzzer changes any bytes, else [`mutate`].
+pub fn mutate_either_way(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
+    if seed.is_multiple_of(8) {
+        libfuzzer_sys::fuzzer_mutate(data, size, max_size)
+    } else {
+        mutate(data, size, max_size, seed)
+    }
+}
+
 /// Changes a file within `data`, whose first `size` bytes it is; it may grow to `max_size`. Its new size.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut chance = Chance::new(seed);
